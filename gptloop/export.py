@@ -1,0 +1,189 @@
+"""From a checkpoint to an ONNX file: the graph of gptloop.graph, the tensors it stores, and a write that is atomic.
+
+Knows checkpoints and files; not how the graph computes, nor who will run it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import mmap
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+import onnx_ir as ir
+import torch
+
+from gptloop import graph, names
+from gptloop.checkpoint import Checkpoint, Model, open_checkpoint, query_scale
+
+PRECISIONS = ("fp32",)
+EXTERNAL_FROM_BYTES = 1024  # smaller tensors (constants, shapes) stay in the .onnx file, where a reader sees them
+PROTOBUF_MAX_BYTES = 2**31 - 1
+HASH_DIGITS = 16
+
+Progress = Callable[[int, int], None]
+
+
+def export(
+    model: Model | Checkpoint,
+    path: str | Path,
+    *,
+    precision: str = "fp32",
+    single_file: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Write a GPT-2 checkpoint as one ONNX model whose single `run` generates.
+
+    The weights go into a file beside it, `<stem>-<hash of the content>.data`. The rename of the .onnx file is the one
+    commit point: killed before it, an export leaves whatever stood at `path` as it was; after it, the data file that
+    nothing refers to any more is removed. One export at a time may write to one path.
+
+    Args:
+        model: A GPT2LMHeadModel, a hub id, or a local directory with config.json and safetensors.
+        path: The .onnx file to write; its folder must exist.
+        precision: "fp32".
+        single_file: Put the weights into the .onnx file itself; up to protobuf's 2 GB.
+        progress: Called with (tensors written, tensors in all).
+
+    Returns:
+        `path`.
+
+    Raises:
+        ValueError: If the precision is unknown, the path does not end in .onnx, the configuration is not supported, or
+            a single file would be too large.
+        FileNotFoundError: If the folder of `path` or a file of the checkpoint does not exist.
+    """
+    path = Path(path)
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if path.suffix != ".onnx":
+        raise ValueError(f"the model file must end in .onnx, got {path.name!r}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no such folder: {path.parent}")
+    checkpoint = open_checkpoint(model)
+    onnx_model = graph.build(checkpoint.config, stored_tensors(checkpoint))
+    onnx_model.metadata_props.update(describe(checkpoint, precision))
+    if single_file:
+        size = sum(value.const_value.nbytes for value in onnx_model.graph.initializers.values())
+        if size > PROTOBUF_MAX_BYTES:
+            raise ValueError(f"weights of {size} bytes do not fit a single file, protobuf ends at {PROTOBUF_MAX_BYTES}")
+    else:
+        _write_data(onnx_model, path, progress)
+    _commit(onnx_model, path)
+    remove_orphans(path)
+    return path
+
+
+def stored_tensors(checkpoint: Checkpoint) -> dict[str, ir.TensorProtocol]:
+    """The checkpoint's tensors as the graph wants them, each computed only while it is written."""
+    return {name: _lazy(checkpoint, name) for name in checkpoint.tensors if not name.startswith("_")}
+
+
+def _lazy(checkpoint: Checkpoint, name: str) -> ir.LazyTensor:
+    def evaluate() -> ir.TensorProtocol:
+        tensor = checkpoint.tensors[name].detach().to("cpu", torch.float32)
+        return ir.tensor(_scale_query(checkpoint, name, tensor).contiguous().numpy(), name=name)
+
+    shape = ir.Shape(checkpoint.tensors[name].shape)
+    return ir.LazyTensor(evaluate, dtype=ir.DataType.FLOAT, shape=shape, name=name)
+
+
+def _scale_query(checkpoint: Checkpoint, name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Fold the scores' factor into the query's columns: 1/8 at the published sizes, so no bit is lost there."""
+    found = re.fullmatch(r"h\.(\d+)\.attn\.c_attn\.(weight|bias)", name)
+    if not found:
+        return tensor
+    tensor = tensor.clone()
+    tensor[..., : checkpoint.config.n_embd] *= query_scale(checkpoint.config, int(found[1]))
+    return tensor
+
+
+def describe(checkpoint: Checkpoint, precision: str) -> dict[str, str]:
+    """The file's metadata."""
+    return {
+        names.META_VERSION: metadata.version("gptloop"),
+        names.META_SOURCE: checkpoint.source,
+        names.META_WEIGHTS: checkpoint.weights,
+        names.META_CONFIG: json.dumps(checkpoint.config.to_dict(), sort_keys=True),
+        names.META_PRECISION: precision,
+        names.META_OPSET: str(graph.OPSET),
+    }
+
+
+def _write_data(model: ir.Model, path: Path, progress: Progress | None) -> None:
+    """Write the weights beside `path` under the hash of their content, and make the model refer to them."""
+    weights = [v for v in model.graph.initializers.values() if v.const_value.nbytes >= EXTERNAL_FROM_BYTES]
+    with _temporary(path, ".data") as unfinished:
+        external = ir.external_data.convert_tensors_to_external(
+            [value.const_value for value in weights],
+            unfinished.parent,
+            unfinished.name,
+            callback=progress and (lambda _, info: progress(info.index + 1, info.total)),
+        )
+        with unfinished.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:HASH_DIGITS]
+            os.fsync(file.fileno())
+        data = path.with_name(f"{path.stem}-{digest}.data")
+        os.replace(unfinished, data)
+    for value, tensor in zip(weights, external, strict=True):
+        value.const_value = ir.ExternalTensor(
+            data.name,
+            tensor.offset,
+            tensor.length,
+            tensor.dtype,
+            shape=tensor.shape,
+            name=tensor.name,
+            base_dir=path.parent,
+        )
+
+
+def _commit(model: ir.Model, path: Path) -> None:
+    with _temporary(path, ".onnx") as unfinished:
+        ir.save(model, unfinished)
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+
+
+@contextlib.contextmanager
+def _temporary(path: Path, suffix: str) -> Iterator[Path]:
+    """A file name beside `path` that is gone when the block ends, however it ends."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f".unfinished{suffix}", dir=path.parent)
+    os.close(descriptor)
+    os.chmod(name, 0o666 & ~_umask())
+    try:
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+def remove_orphans(path: Path) -> None:
+    """Remove what exports to `path` left behind: data files that no .onnx file here names, and unfinished files."""
+    stem = re.escape(path.stem)
+    for file in path.parent.iterdir():
+        if re.fullmatch(rf"\.{stem}-\w+\.unfinished\.(data|onnx)", file.name):
+            file.unlink(missing_ok=True)
+        elif re.fullmatch(rf"{stem}-[0-9a-f]{{{HASH_DIGITS}}}\.data", file.name) and not _is_named(file):
+            file.unlink(missing_ok=True)
+
+
+def _is_named(data: Path) -> bool:
+    """Whether some .onnx file in the same folder mentions this data file."""
+    for model in data.parent.glob("*.onnx"):
+        with model.open("rb") as file, contextlib.suppress(ValueError):  # an empty file cannot be mapped
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                if content.find(data.name.encode()) >= 0:
+                    return True
+    return False

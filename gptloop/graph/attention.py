@@ -1,0 +1,94 @@
+"""How rows attend: over the prompt while it is prefilled, and in two parts while decoding.
+
+Knows shapes and the KV cache, not weights. The 1 / sqrt(d) of the scores is not here: it is folded into the query's
+weights at export (gptloop.export).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import onnx_ir as ir
+
+
+class PromptCache(NamedTuple):
+    """One layer's K and V of the prompts: computed once, read by every decode step, never copied per candidate."""
+
+    key_BHdP: ir.Value
+    value_BHPd: ir.Value
+
+
+def split_heads(op, qkv: ir.Value, shape_5: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """[rows, 3D] -> query, key, value, each [1, B, H, rows of one prompt, d]."""
+    heads = op.Transpose(op.Reshape(qkv, shape_5), perm=[2, 0, 3, 1, 4])  # [3, B, H, P or R, d]
+    return op.Split(heads, axis=0, num_outputs=3, _outputs=3)
+
+
+def merge_heads(op, x_BHRd: ir.Value, n_embd: int) -> ir.Value:
+    """[B, H, R, d] -> [B * R, D]."""
+    return op.Reshape(op.Transpose(x_BHRd, perm=[0, 2, 1, 3]), [-1, n_embd])
+
+
+def prefill(op, qkv: ir.Value, shape_BP3Hd: ir.Value, n_embd: int, mask_PP: ir.Value | None):
+    """Causal attention of the prompts on themselves.
+
+    Args:
+        op: The outer graph's operators.
+        qkv: [B * P, 3D].
+        shape_BP3Hd: int64 [5].
+        n_embd: D.
+        mask_PP: Added to the scores, or None to attend from the last position only, which sees every position.
+
+    Returns:
+        [B * P, D] (or [B, D] without a mask), and the layer's PromptCache.
+    """
+    query, key, value = (op.Squeeze(x, [0]) for x in split_heads(op, qkv, shape_BP3Hd))  # [B, H, P, d]
+    key_BHdP = op.Transpose(key, perm=[0, 1, 3, 2])
+    if mask_PP is None:
+        query = op.Slice(query, [-1], [2**31 - 1], [2])  # [B, H, 1, d]
+        scores = op.MatMul(query, key_BHdP)
+    else:
+        scores = op.Add(op.MatMul(query, key_BHdP), mask_PP)
+    context = op.MatMul(op.Softmax(scores, axis=-1), value)
+    return merge_heads(op, context, n_embd), PromptCache(key_BHdP, value)
+
+
+class DecodeShapes(NamedTuple):
+    """int64 shape tensors of a call, computed once in the outer graph."""
+
+    BR3Hd: ir.Value
+    BHRd: ir.Value
+    BHR1d: ir.Value
+
+
+def decode(op, qkv, prompt: PromptCache, past_BHRTd, shapes: DecodeShapes, n_embd: int, split_PT):
+    """Attention of one new token per row on its prompt and on what its row has generated.
+
+    Bifurcated attention (Athiwaratkun et al., 2024, arXiv:2403.08845): the R candidates of a prompt meet its K and V in
+    one matrix product each, and their own in R small ones; the two blocks of scores share one softmax.
+
+    Args:
+        op: The body's operators.
+        qkv: [S, 3D].
+        prompt: From the outer scope.
+        past_BHRTd: This layer's generated K and V so far.
+        shapes: From the outer scope.
+        n_embd: D.
+        split_PT: int64 [2], P and the generated length including this token.
+
+    Returns:
+        [S, D], and the generated K and V with this token appended.
+    """
+    query, key, value = split_heads(op, qkv, shapes.BR3Hd)  # [1, B, H, R, d]
+    key_BHRTd = op.Concat(past_BHRTd[0], op.Reshape(key, shapes.BHR1d), axis=3)
+    value_BHRTd = op.Concat(past_BHRTd[1], op.Reshape(value, shapes.BHR1d), axis=3)
+
+    prompt_scores_BHRP = op.MatMul(op.Reshape(query, shapes.BHRd), prompt.key_BHdP)
+    key_BHRdT = op.Transpose(key_BHRTd, perm=[0, 1, 2, 4, 3])
+    scores_BHR1T = op.MatMul(op.Reshape(query, shapes.BHR1d), key_BHRdT)
+    scores = op.Concat(prompt_scores_BHRP, op.Squeeze(scores_BHR1T, [3]), axis=-1)  # [B, H, R, P + T]
+
+    prompt_probs, probs = op.Split(op.Softmax(scores, axis=-1), split_PT, axis=-1, _outputs=2)
+    context_BHR1d = op.MatMul(op.Unsqueeze(probs, [3]), value_BHRTd)
+    context_BHRd = op.Add(op.MatMul(prompt_probs, prompt.value_BHPd), op.Squeeze(context_BHR1d, [3]))
+    return merge_heads(op, context_BHRd, n_embd), (key_BHRTd, value_BHRTd)

@@ -1,0 +1,28 @@
+"""Names for the parts of the graph, so that a node says where it belongs: `decode/h.3/Gemm_node_41`.
+
+Subgraphs need them, too: ONNX wants every value's name once across all graphs of a model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import onnx_ir as ir
+
+
+@contextlib.contextmanager
+def scope(op: Any, name: str) -> Iterator[None]:
+    """Prefix the names of the nodes and values made in this block with `name`."""
+    op.builder.push_module(name)
+    try:
+        yield
+    finally:
+        op.builder.pop_module()
+
+
+def subgraph(op: Any, trace: Callable[..., Any], inputs: Sequence[ir.Value], outputs: Sequence[ir.Value]) -> ir.Graph:
+    """Trace a plain function into the body of a Loop or a branch of an If, in a scope of the function's name."""
+    with scope(op, trace.__name__):
+        return op.builder.subgraph(trace, inputs, outputs, name=trace.__name__)

@@ -1,0 +1,79 @@
+"""GPT-2's layers on rows: embedding, layer norm, products with bias, the block, the LM head.
+
+Activations are 2-D, [rows, n_embd], so that every product with a weight is one Gemm with its bias inside. A block does
+not know how its rows attend to each other: `attend` is handed in (see attention.py).
+
+Source: Radford et al., "Language Models are Unsupervised Multitask Learners", 2019; weights are named as published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import onnx_ir as ir
+
+from gptloop.graph.scope import scope
+
+ACTIVATIONS: dict[str, Callable] = {
+    # transformers' names. The tanh forms differ in how they are computed, not in what.
+    "gelu_new": lambda op, x: op.Gelu(x, approximate="tanh"),
+    "gelu_pytorch_tanh": lambda op, x: op.Gelu(x, approximate="tanh"),
+    "gelu_fast": lambda op, x: op.Gelu(x, approximate="tanh"),
+    "gelu": lambda op, x: op.Gelu(x),
+    "relu": lambda op, x: op.Relu(x),
+    "silu": lambda op, x: op.Mul(x, op.Sigmoid(x)),
+    "swish": lambda op, x: op.Mul(x, op.Sigmoid(x)),
+    "tanh": lambda op, x: op.Tanh(x),
+}
+
+Weights = Mapping[str, ir.Value]
+
+
+class Transformer:
+    """The layers of one checkpoint, as functions on graph values.
+
+    Args:
+        weights: The checkpoint's tensors as initializers of the outer graph, by their published names.
+        activation: A key of `ACTIVATIONS`.
+        epsilon: Of every layer norm.
+    """
+
+    def __init__(self, weights: Weights, *, activation: str, epsilon: float):
+        self.weights = weights
+        self.activation = ACTIVATIONS[activation]
+        self.epsilon = epsilon
+
+    def embed(self, op, ids: ir.Value, positions: ir.Value) -> ir.Value:
+        """Token plus position embedding; ids and positions broadcast after embedding."""
+        return op.Add(op.Gather(self.weights["wte.weight"], ids), op.Gather(self.weights["wpe.weight"], positions))
+
+    def block(self, op, layer: int, x: ir.Value, attend: Callable, residual: ir.Value | None = None) -> ir.Value:
+        """One transformer block.
+
+        Args:
+            op: Operators of the graph being built.
+            layer: Its number, from 0.
+            x: [rows, D].
+            attend: qkv [rows, 3D] -> [rows', D].
+            residual: What the attention output is added to where rows' is not rows; x unless given.
+        """
+        h = f"h.{layer}"
+        with scope(op, h):
+            qkv = self.linear(op, f"{h}.attn.c_attn", self.layer_norm(op, f"{h}.ln_1", x))
+            x = op.Add(x if residual is None else residual, self.linear(op, f"{h}.attn.c_proj", attend(qkv)))
+            inner = self.activation(op, self.linear(op, f"{h}.mlp.c_fc", self.layer_norm(op, f"{h}.ln_2", x)))
+            return op.Add(x, self.linear(op, f"{h}.mlp.c_proj", inner))
+
+    def lm_head(self, op, x: ir.Value) -> ir.Value:
+        """Logits [rows, V]; the head is the token embedding unless the checkpoint unties them."""
+        head = self.weights.get("lm_head.weight", self.weights["wte.weight"])  # [V, D]
+        return op.Gemm(self.layer_norm(op, "ln_f", x), head, transB=1)
+
+    def layer_norm(self, op, name: str, x: ir.Value) -> ir.Value:
+        return op.LayerNormalization(
+            x, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"], axis=-1, epsilon=self.epsilon
+        )
+
+    def linear(self, op, name: str, x: ir.Value) -> ir.Value:
+        # The checkpoint stores [in, out] (transformers' Conv1D), which is Gemm's own layout.
+        return op.Gemm(x, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])

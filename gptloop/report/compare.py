@@ -1,0 +1,115 @@
+"""The one place where the report forms a ratio, and decides in which order cases stand.
+
+Knows which contender is the baseline and which rounds pair with which; does not know where runs come from, nor how a
+ratio is written or drawn.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gptloop.report.runs import ReportError
+
+BASELINE = "torch"
+CANDIDATE = "onnx"
+
+_SIZES = ("distilgpt2", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
+_CONTENDERS = (BASELINE, "torch_tiled", "hf_generate", CANDIDATE)
+_PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "int8", "int4")
+
+
+def paired_ratios(baseline_rounds_s: Sequence[float], rounds_s: Sequence[float]) -> list[float]:
+    """How many times faster each round was than the baseline's round that was interleaved with it.
+
+    Args:
+        baseline_rounds_s: The baseline's rounds in seconds, in the order measured.
+        rounds_s: The contender's rounds of the same case in the same run.
+
+    Raises:
+        ReportError: If the counts differ: then nobody knows which round pairs with which.
+    """
+    if len(baseline_rounds_s) != len(rounds_s):
+        raise ReportError(f"{len(rounds_s)} rounds cannot be paired with {len(baseline_rounds_s)} of the baseline")
+    return [baseline / own for baseline, own in zip(baseline_rounds_s, rounds_s, strict=True)]
+
+
+def compare_cases(cases: pd.DataFrame) -> pd.DataFrame:
+    """Times and ratios of every contender, in the order in which a report shows them.
+
+    Args:
+        cases: Rows of `runs.newest_cases`. Rounds are paired within a run only.
+
+    Returns:
+        The same rows with these columns added, ratios being NaN where there is nothing to compare with:
+
+        - `median_s`, `min_s`, `max_s`: of the contender's rounds;
+        - `baseline_median_s`, `baseline_precision` (or None): the baseline of the same case in the same run;
+        - `speedup`, `speedup_min`, `speedup_q1`, `speedup_q3`, `speedup_max`: median and spread of the paired ratios,
+          baseline over contender; NaN for the baseline itself;
+        - `alone_median_s`, `alone_over_interleaved`: the control. 1 says that sharing a process cost nothing.
+
+    Raises:
+        ReportError: If a contender's rounds cannot be paired with the baseline's; names the run and the case.
+    """
+    baselines = {_case(row): row for row in cases.to_dict("records") if row["contender"] == BASELINE}
+    rows = [row | _ratios(row, baselines.get(_case(row))) for row in cases.to_dict("records")]
+    return pd.DataFrame.from_records(_in_order(rows))
+
+
+def _case(row: dict[Any, Any]) -> tuple[str, str, str]:
+    return row["fingerprint"], row["run"], row["group"]
+
+
+def _ratios(row: dict[Any, Any], baseline: dict[Any, Any] | None) -> dict[str, Any]:
+    median_s = float(np.median(row["rounds_s"]))
+    alone_s = float(np.median(row["alone_rounds_s"])) if row["alone_rounds_s"] else float("nan")
+    return {
+        "median_s": median_s,
+        "min_s": min(row["rounds_s"]),
+        "max_s": max(row["rounds_s"]),
+        "baseline_median_s": float(np.median(baseline["rounds_s"])) if baseline else float("nan"),
+        "baseline_precision": baseline["precision"] if baseline else None,
+        **_speedup(row, baseline),
+        "alone_median_s": alone_s,
+        "alone_over_interleaved": alone_s / median_s,
+    }
+
+
+def _speedup(row: dict[Any, Any], baseline: dict[Any, Any] | None) -> dict[str, float]:
+    names = ("speedup_min", "speedup_q1", "speedup", "speedup_q3", "speedup_max")
+    if baseline is None or row["contender"] == BASELINE:
+        return dict.fromkeys(names, float("nan"))
+    try:
+        ratios = paired_ratios(baseline["rounds_s"], row["rounds_s"])
+    except ReportError as error:
+        raise ReportError(f"{row['run']}: case {row['group']!r}, contender {row['contender']!r}: {error}") from error
+    return dict(zip(names, map(float, np.quantile(ratios, [0, 0.25, 0.5, 0.75, 1])), strict=True))
+
+
+def _in_order(rows: list[dict[Any, Any]]) -> list[dict[Any, Any]]:
+    """By machine; then fp32 first, small sizes first, few rows first; then the baseline before its contenders."""
+    precisions: dict[tuple[str, str, str], tuple[int, str]] = {}
+    for row in rows:
+        rank = _rank(row["precision"], _PRECISIONS)
+        precisions[_case(row)] = max(rank, precisions.get(_case(row), rank))
+    return sorted(
+        rows,
+        key=lambda row: (
+            row["fingerprint"],
+            precisions[_case(row)],
+            _rank(row["size"], _SIZES),
+            row["prompts"] * row["num_return_sequences"],
+            row["num_return_sequences"],
+            row["prompt_len"],
+            row["max_new_tokens"],
+            row["workload"],
+            row["group"],
+            _rank(row["contender"], _CONTENDERS),
+        ),
+    )
+
+
+def _rank(name: str, known: Sequence[str]) -> tuple[int, str]:
+    return (known.index(name) if name in known else len(known)), name
