@@ -1,7 +1,20 @@
 """GPT-2 as one ONNX graph that generates text."""
 
-from gptloop.export import export
-from gptloop.onnx_loop import OnnxLoop
-from gptloop.torch_loop import TorchLoop
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gptloop.exporter import export
+    from gptloop.onnx_loop import OnnxLoop
+    from gptloop.torch_loop import TorchLoop
 
 __all__ = ["OnnxLoop", "TorchLoop", "export"]
+
+# Imported on first use: a server that only runs an exported file should not wait for torch and transformers.
+_HOMES = {"OnnxLoop": "gptloop.onnx_loop", "TorchLoop": "gptloop.torch_loop", "export": "gptloop.exporter"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

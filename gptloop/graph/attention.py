@@ -1,7 +1,7 @@
 """How rows attend: over the prompt while it is prefilled, and in two parts while decoding.
 
 Knows shapes and the KV cache, not weights. The 1 / sqrt(d) of the scores is not here: it is folded into the query's
-weights at export (gptloop.export).
+weights at export (gptloop.exporter).
 """
 
 from __future__ import annotations

@@ -75,6 +75,8 @@ def build(config: Any, tensors: Mapping[str, ir.TensorProtocol]) -> ir.Model:
     sequences = op.Reshape(sequences_SN, op.Concat(call.B, call.R, call.N, axis=0))
     sequences.dtype, sequences.shape = i64, ir.Shape(["B", "R", "N"])
     builder.add_output(sequences, names.SEQUENCES)
+    for node in graph.all_nodes():
+        node.metadata_props.clear()  # the builder's notes on scopes, which the names hold already
     return ir.Model(graph, ir_version=IR_VERSION, producer_name="gptloop")
 
 

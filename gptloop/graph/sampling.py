@@ -50,8 +50,8 @@ def settings(op, temperature: ir.Value, top_k: ir.Value, to_rows) -> Settings:
 def sample(op, logits_SV: ir.Value, uniform_S1: ir.Value, s: Settings) -> ir.Value:
     """Draw one token id per row; int64 [S].
 
-    While every row has a top_k, the vocabulary is read once, by TopK, and the rest works on K numbers per row. The other
-    branch sorts nothing and runs over all V.
+    While every row has a top_k, the vocabulary is read once, by TopK, and the rest works on K numbers per row. The
+    other branch sorts nothing and runs over all V.
     """
 
     def among_k(op):

@@ -5,6 +5,7 @@ object interface only, so it needs no display and leaves no state. The same fram
 """
 
 import io
+import math
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -12,25 +13,27 @@ from typing import Any
 
 import pandas as pd
 from matplotlib import style
-from matplotlib.axes import Axes
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.transforms import Transform
 
 from gptloop.report import text
 from gptloop.report.compare import BASELINE, CANDIDATE
 
 # lukalabs/onnx_gpt_loop, README (2022): RTX 3090, fp16, 64 candidates, 36 + 36 tokens.
 PUBLISHED_2022 = {"gpt2": 1.78, "gpt2-medium": 1.68, "gpt2-large": 1.49}
-_PUBLISHED_TITLE = "published 2022, another machine: RTX 3090, fp16, 64 candidates (lukalabs/onnx_gpt_loop)"
+_PUBLISHED_TITLE = "published in 2022, another machine"
+_PUBLISHED_NOTE = "Diamonds: lukalabs/onnx_gpt_loop, 2022, on another machine (RTX 3090, fp16, 64 candidates)"
 
-# Okabe and Ito's palette for contenders (the baseline in grey), Tol's muted for workloads: both colour-blind safe.
+# Okabe and Ito's palette for contenders (the baseline in grey), Tol's light for workloads: both colour-blind safe.
 _CONTENDER_COLOURS = {BASELINE: "#8C8C8C", "torch_tiled": "#56B4E9", "hf_generate": "#E69F00", CANDIDATE: "#0072B2"}
 _OTHER_CONTENDERS = ("#009E73", "#D55E00", "#CC79A7", "#F0E442", "#000000")
-_WORKLOAD_COLOURS = {"1x1": "#332288", "8x1": "#44AA99", "64x1": "#DDCC77", "1x64": "#CC6677"}
-_OTHER_WORKLOADS = ("#88CCEE", "#117733", "#882255", "#AA4499", "#999933")
+_WORKLOAD_COLOURS = {"1x1": "#77AADD", "8x1": "#44BB99", "64x1": "#EEDD88", "1x64": "#EE8866"}
+_OTHER_WORKLOADS = ("#99DDFF", "#BBCC33", "#FFAABB", "#AAAA00", "#DDDDDD")
 
 _STYLE = {
     "svg.hashsalt": "gptloop",
@@ -50,7 +53,10 @@ _STYLE = {
     "figure.constrained_layout.h_pad": 0.06,
     "figure.constrained_layout.w_pad": 0.06,
 }
+_INK = "#333333"
 _SMALL = 8.0
+_GAP = 0.8  # between two sizes, in bars
+_FEWEST_SLOTS = 8.0  # below it bars would be as wide as doors
 _LOG_FROM = 30.0  # the ratio of the longest bar to the shortest from which the short ones cannot be read
 
 Colours = Mapping[str, str]
@@ -98,16 +104,17 @@ def speedup_figure(cases: pd.DataFrame, colours: Colours) -> Figure:
         colours: By workload.
     """
     panels = _speedup_panels(cases[cases["speedup"].notna()])
-    slots = max((_slots(panel, _is_candidate(panel)) for panel in panels), default=0.0)
-    width = min(14.0, max(7.5, 1.5 + 0.62 * slots))
+    notes = [_PUBLISHED_NOTE] if _with_published(panels) else []
+    slots = max((_slots(panel) for panel in panels), default=0.0)
     with _styled():
-        figure = _figure("Speedup over the KV-cached PyTorch loop", cases, width, 1.9 + 2.1 * max(1, len(panels)))
-        all_axes = figure.subplots(max(1, len(panels)), squeeze=False).ravel()
+        figure = _figure(max(8.0, 1.5 + 0.55 * slots), 2.6 + 2.0 * max(1, len(panels)), cases, notes)
+        heights = [1.4 if _is_candidate(panel) else 1.0 for panel in panels] or [1.0]
+        all_axes = figure.subplots(len(heights), squeeze=False, height_ratios=heights).ravel()
         for axes, panel in zip(all_axes, panels, strict=False):
             _speedup_panel(axes, panel, colours, slots)
         if not panels:
             _say_nothing_to_show(all_axes[0], "no case holds both the baseline and another contender")
-        _legend(figure, _speedup_handles(panels, colours))
+        _title(figure, "Speedup over the KV-cached PyTorch loop", _speedup_handles(panels, colours))
     return figure
 
 
@@ -119,11 +126,11 @@ def tokens_per_s_figure(cases: pd.DataFrame, colours: Colours) -> Figure:
         colours: By contender.
     """
     with _styled():
-        figure = _figure("New tokens per second, all rows together", cases, 9.0, _height(cases))
+        figure = _figure(9.0, _height(cases), cases)
         axes = figure.subplots()
         _case_bars(axes, cases, cases["tokens_per_s"], text.rate_text, colours)
         axes.set_xlabel(_axis_label("tokens/s, more is better", axes))
-        _legend(figure, _contender_handles(cases, colours))
+        _title(figure, "New tokens per second, all rows together", _contender_handles(cases, colours))
     return figure
 
 
@@ -135,7 +142,7 @@ def latency_figure(cases: pd.DataFrame, colours: Colours) -> Figure:
         colours: By contender.
     """
     with _styled():
-        figure = _figure("Latency", cases, 11.0, _height(cases))
+        figure = _figure(11.0, _height(cases), cases)
         first, second = figure.subplots(1, 2, sharey=True)
         for axes, column, title in (
             (first, "ttft_s", "TTFT"),
@@ -145,7 +152,7 @@ def latency_figure(cases: pd.DataFrame, colours: Colours) -> Figure:
             axes.set_title(title)
             axes.set_xlabel(_axis_label("ms, less is better", axes))
         second.tick_params(labelleft=False)
-        _legend(figure, _contender_handles(cases, colours))
+        _title(figure, "Latency", _contender_handles(cases, colours))
     return figure
 
 
@@ -165,27 +172,50 @@ def _colours(names: Iterable[str], known: Colours, others: Sequence[str]) -> dic
     return {**known, **{name: others[i % len(others)] for i, name in enumerate(unknown)}}
 
 
-def _figure(title: str, cases: pd.DataFrame, width: float, height: float) -> Figure:
+def _figure(width: float, height: float, cases: pd.DataFrame, notes: Sequence[str] = ()) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
-    lines = [textwrap.fill(line, int(width * 15)) for line in _caption(cases)]
+    lines = [_wrapped(facts, int(width * 16)) for facts in (*_caption(cases), notes) if facts]
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=_SMALL, color="#555555")
     return figure
 
 
-def _caption(cases: pd.DataFrame) -> list[str]:
+def _caption(cases: pd.DataFrame) -> list[list[str]]:
     machine = cases["machine"].iloc[0]
     work = [text.precision_text(cases), text.weights_text(cases), text.tokens_text(cases), text.sampling_text(cases)]
     return [
-        f"{text.hardware_text(machine)} | {' | '.join(work)} | commit {text.commits_text(cases)}",
-        text.versions_text(machine),
+        [text.hardware_text(machine), *work, f"commit {text.commits_text(cases)}"],
+        [text.versions_text(machine)],
     ]
 
 
-def _legend(figure: Figure, handles: Sequence[Artist]) -> None:
-    if handles:
-        labels = [str(handle.get_label()) for handle in handles]
-        figure.legend(handles, labels, loc="outside upper left", ncols=min(4, len(handles)))
+def _wrapped(facts: Sequence[str], width: int) -> str:
+    """Facts in lines of a width, broken between facts where possible."""
+    unbreakable = " | ".join(fact.replace(" ", "\xa0") if len(fact) < width else fact for fact in facts)
+    return textwrap.fill(unbreakable, width).replace("\xa0", " ")
+
+
+def _title(figure: Figure, title: str, handles: Sequence[Artist]) -> None:
+    """The title and the legend as one, so that the layout keeps them apart."""
+    labels = [str(handle.get_label()) for handle in handles]
+    figure.legend(
+        handles,
+        labels,
+        loc="outside upper left",
+        ncols=_legend_columns(labels, figure.get_figwidth() * 14),
+        title=title,
+        title_fontproperties={"size": 13, "weight": "bold"},
+        alignment="left",
+    )
+
+
+def _legend_columns(labels: Sequence[str], width: float) -> int:
+    """As many columns, up to four, as fit beside each other; matplotlib fills them one after another."""
+    for columns in range(min(4, len(labels)), 1, -1):
+        height = math.ceil(len(labels) / columns)
+        widest = [max(map(len, labels[i : i + height])) + 7 for i in range(0, len(labels), height)]
+        if sum(widest) <= width:
+            return columns
+    return 1
 
 
 def _say_nothing_to_show(axes: Axes, words: str) -> None:
@@ -215,45 +245,74 @@ def _sizes(panel: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield str(size), bars
 
 
-def _slots(panel: pd.DataFrame, published: bool) -> float:
-    return sum(len(bars) + (published and size in PUBLISHED_2022) + 0.8 for size, bars in _sizes(panel))
+def _with_published(panels: Sequence[pd.DataFrame]) -> bool:
+    return any(_is_candidate(panel) and PUBLISHED_2022.keys() & set(panel["size"]) for panel in panels)
+
+
+def _slots(panel: pd.DataFrame) -> float:
+    return sum(len(bars) + (size in PUBLISHED_2022) + _GAP for size, bars in _sizes(panel)) - _GAP
 
 
 def _speedup_panel(axes: Axes, panel: pd.DataFrame, colours: Colours, slots: float) -> None:
-    left, ticks = 0.0, {}
+    left, top, ticks = 0.0, max(1.0, panel["speedup_max"].max()), {}
     for size, bars in _sizes(panel):
-        xs = [left + i for i in range(len(bars))]
-        _speedup_bars(axes, xs, bars, colours)
-        ticks[(xs[0] + xs[-1]) / 2] = _short(size)
+        _speedup_bars(axes, left, bars, colours)
+        ticks[left + (len(bars) - 1) / 2] = textwrap.fill(_short(size), max(12, 9 * len(bars)))
         left += len(bars)
-        if _is_candidate(panel) and size in PUBLISHED_2022:
-            _published(axes, left, PUBLISHED_2022[size])
+        if size in PUBLISHED_2022:  # a place of its own, left empty beside other contenders, so that panels line up
+            if _is_candidate(panel):
+                _published(axes, left, PUBLISHED_2022[size])
+                top = max(top, PUBLISHED_2022[size])
             left += 1
-        left += 0.8
+        left += _GAP
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.tick_params(axis="x", length=0)
-    axes.set_xlim(-0.7, max(slots, 4.0) - 1.1)
-    axes.set_ylim(0, axes.get_ylim()[1] * 1.05)
-    axes.axhline(1.0, color="#444444", linewidth=1, linestyle=(0, (4, 3)))
+    margin = max(0.0, _FEWEST_SLOTS - slots) / 2
+    axes.set_xlim(-0.8 - margin, slots - 0.2 + margin)
+    axes.set_ylim(0, top * 1.18)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
+    axes.add_line(_line_at_one([0, 1], axes.get_yaxis_transform()))
     axes.grid(axis="y")
     axes.set_title(_panel_title(panel))
 
 
-def _speedup_bars(axes: Axes, xs: Sequence[float], bars: pd.DataFrame, colours: Colours) -> None:
+def _speedup_bars(axes: Axes, left: float, bars: pd.DataFrame, colours: Colours) -> None:
+    xs = [left + i for i in range(len(bars))]
     whiskers = [bars["speedup"] - bars["speedup_min"], bars["speedup_max"] - bars["speedup"]]
     axes.bar(xs, bars["speedup"], width=0.86, color=[colours[workload] for workload in bars["workload"]])
-    axes.errorbar(xs, bars["speedup"], yerr=whiskers, fmt="none", ecolor="#333333", elinewidth=1, capsize=2.5)
+    axes.errorbar(xs, bars["speedup"], yerr=whiskers, fmt="none", ecolor=_INK, elinewidth=1, capsize=2.5)
     for x, speedup, top in zip(xs, bars["speedup"], bars["speedup_max"], strict=True):
-        _note(axes, text.ratio_text(speedup), x, top)
+        _note_above(axes, text.ratio_text(speedup), x, top, 3)
 
 
 def _published(axes: Axes, x: float, speedup: float) -> None:
-    axes.plot([x], [speedup], marker="D", markersize=6, color="white", markeredgecolor="#333333")
-    _note(axes, text.ratio_text(speedup), x, speedup, offset=6)
+    axes.add_line(_diamond([x], [speedup], ""))
+    _note_above(axes, text.ratio_text(speedup), x, speedup, 6)
 
 
-def _note(axes: Axes, words: str, x: float, y: float, offset: float = 3) -> None:
-    axes.annotate(words, (x, y), (0, offset), textcoords="offset points", ha="center", va="bottom", fontsize=_SMALL)
+def _diamond(xs: Sequence[float], ys: Sequence[float], label: str) -> Line2D:
+    return Line2D(xs, ys, marker="D", markersize=6, color="white", markeredgecolor=_INK, linestyle="", label=label)
+
+
+def _line_at_one(xs: Sequence[float], transform: Transform | None = None) -> Line2D:
+    label = f"{text.contender_title(BASELINE)} = 1"
+    line = Line2D(xs, [1.0] * len(xs), color=_INK, linewidth=1, linestyle=(0, (4, 3)), label=label)
+    if transform is not None:
+        line.set_transform(transform)
+    return line
+
+
+def _note_above(axes: Axes, words: str, x: float, y: float, points: float) -> None:
+    axes.annotate(
+        words,
+        (x, y),
+        (0, points),
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+        fontsize=_SMALL,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+    )
 
 
 def _panel_title(panel: pd.DataFrame) -> str:
@@ -268,11 +327,12 @@ def _speedup_handles(panels: Sequence[pd.DataFrame], colours: Colours) -> list[A
         titles |= dict(zip(panel["workload"], panel["workload_title"], strict=True))
     handles: list[Artist] = [Patch(color=colours[workload], label=_short(title)) for workload, title in titles.items()]
     if panels:
-        handles.append(Line2D([], [], color="#444444", linewidth=1, linestyle=(0, (4, 3)), label="PyTorch loop = 1"))
-        handles.append(Line2D([], [], color="#333333", marker="|", linestyle="", label="min to max of paired rounds"))
-    if any(_is_candidate(panel) and PUBLISHED_2022.keys() & set(panel["size"]) for panel in panels):
-        diamond = {"marker": "D", "color": "white", "markeredgecolor": "#333333", "linestyle": ""}
-        handles.append(Line2D([], [], label=_PUBLISHED_TITLE, **diamond))
+        handles.append(_line_at_one([]))
+        handles.append(
+            Line2D([], [], color=_INK, marker="|", markersize=10, linestyle="", label="min to max of paired rounds")
+        )
+    if _with_published(panels):
+        handles.append(_diamond([], [], _PUBLISHED_TITLE))
     return handles
 
 
@@ -282,9 +342,13 @@ def _speedup_handles(panels: Sequence[pd.DataFrame], colours: Colours) -> list[A
 def _case_bars(axes: Axes, cases: pd.DataFrame, values: "pd.Series[float]", words: Words, colours: Colours) -> None:
     _scale(axes, values[values.notna()])
     y, ticks = 0.0, {}
-    for _, case in cases.groupby(["run", "group"], sort=False):
+    for _, case in cases.groupby("group", sort=False):
         ys = [y + i for i in range(len(case))]
-        _contender_bars(axes, ys, values.loc[case.index], [colours[name] for name in case["contender"]], words)
+        own = values.loc[case.index]
+        axes.barh(ys, own, height=0.88, color=[colours[name] for name in case["contender"]])
+        for place, value, precision in zip(ys, own, case["precision"], strict=True):
+            suffix = f" ({precision})" if case["precision"].nunique() > 1 else ""
+            _note_right(axes, f"{text.DASH if pd.isna(value) else words(value)}{suffix}", value, place)
         ticks[(ys[0] + ys[-1]) / 2] = _case_label(case, cases)
         y = ys[-1] + 1.9
     axes.set_yticks(list(ticks), list(ticks.values()))
@@ -293,16 +357,9 @@ def _case_bars(axes: Axes, cases: pd.DataFrame, values: "pd.Series[float]", word
     axes.grid(axis="x")
 
 
-def _contender_bars(
-    axes: Axes, ys: Sequence[float], values: "pd.Series[float]", colours: Sequence[str], words: Words
-) -> None:
-    axes.barh(ys, values, height=0.88, color=colours)
-    for y, value in zip(ys, values, strict=True):
-        if pd.isna(value):
-            place, label = {"xy": (0, y), "xycoords": axes.get_yaxis_transform()}, text.DASH
-        else:
-            place, label = {"xy": (value, y)}, words(value)
-        axes.annotate(label, xytext=(3, 0), textcoords="offset points", va="center", fontsize=_SMALL, **place)
+def _note_right(axes: Axes, words: str, x: float, y: float) -> None:
+    at = axes.get_xlim()[0] if pd.isna(x) else x
+    axes.annotate(words, (at, y), (3, 0), textcoords="offset points", va="center", fontsize=_SMALL)
 
 
 def _scale(axes: Axes, values: "pd.Series[float]") -> None:
@@ -314,7 +371,7 @@ def _scale(axes: Axes, values: "pd.Series[float]") -> None:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xlim(low / 2, high * (2 * high / low) ** 0.16)
+        axes.set_xlim(low / 2, high * (2 * high / low) ** 0.18)
     else:
         axes.set_xlim(min(0.0, low * 1.2), max(high * 1.18, 1e-9))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
@@ -325,13 +382,10 @@ def _axis_label(words: str, axes: Axes) -> str:
 
 
 def _case_label(case: pd.DataFrame, cases: pd.DataFrame) -> str:
-    """Size and workload, and whatever else tells this case from the others."""
-    first = case.iloc[0]
-    facts = [_short(first["workload_title"])]
-    if len(cases[["prompt_len", "max_new_tokens"]].drop_duplicates()) > 1:
-        facts.append(f"{first['prompt_len']} + {first['max_new_tokens']} tokens")
+    first = case.iloc[0].to_dict()
+    facts = [_short(text.workload_text(first, cases))]
     if cases["precision"].nunique() > 1:
-        facts.append(text.precision_text(case))
+        facts.append(text.precision_text(case[case["contender"] != BASELINE] if len(case) > 1 else case))
     return f"{_short(first['size'])}\n{', '.join(facts)}"
 
 

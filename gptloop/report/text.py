@@ -5,7 +5,7 @@ Knows how a person reads durations, ratios and tables; does not know how a numbe
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -15,7 +15,7 @@ from gptloop.report.runs import Machine
 
 DASH = "-"
 
-_CASE_HEADERS = ["size", "workload", "prompt + new"]
+Row = Mapping[Any, Any]
 
 _TITLES = {BASELINE: "PyTorch loop", CANDIDATE: "ONNX loop", "hf_generate": "Hugging Face generate"}
 
@@ -33,10 +33,8 @@ _HOW_TO_READ = """\
 
 def duration_text(seconds: float) -> str:
     """Seconds in the unit that suits them, to three digits: `1.23 s`, `45.6 ms`, `789 us`."""
-    for unit, factor in (("s", 1.0), ("ms", 1e3)):
-        if abs(seconds) * factor >= 0.9995:
-            return f"{_three_digits(seconds * factor)} {unit}"
-    return f"{_three_digits(seconds * 1e6)} us"
+    factor, unit = _duration_unit(seconds)
+    return f"{_three_digits(seconds * factor)} {unit}"
 
 
 def milliseconds_text(seconds: float) -> str:
@@ -49,6 +47,19 @@ def ratio_text(ratio: float) -> str:
     if abs(ratio) >= 0.095 or ratio == 0:
         return f"{ratio:.2f}x"
     return f"{ratio:.{1 - math.floor(math.log10(abs(ratio)))}f}x"
+
+
+def ratio_spread_text(middle: float, low: float, high: float) -> str:
+    """A median ratio with its spread: `1.33x [1.28-1.41]`; a dash where there is none."""
+    if pd.isna(middle):
+        return DASH
+    return f"{ratio_text(middle)} [{ratio_text(low)[:-1]}-{ratio_text(high)[:-1]}]"
+
+
+def duration_spread_text(middle: float, low: float, high: float) -> str:
+    """A median duration with its spread in the same unit: `963 ms [920-998]`."""
+    factor, unit = _duration_unit(middle)
+    return f"{_three_digits(middle * factor)} {unit} [{_three_digits(low * factor)}-{_three_digits(high * factor)}]"
 
 
 def bytes_text(count: float) -> str:
@@ -73,9 +84,9 @@ def hardware_text(machine: Machine) -> str:
     """The machine's hardware and threads in one line."""
     threads = f"{machine.threads} {'thread' if machine.threads == 1 else 'threads'}"
     if machine.gpu is None:
-        return f"{machine.cpu}, {machine.device}, {threads}"
+        return f"CPU {machine.cpu}, {threads}"
     facts = [f"{name} {value}" for name, value in (("CUDA", machine.cuda), ("driver", machine.driver)) if value]
-    return ", ".join([machine.gpu, machine.device, *facts, f"host {machine.cpu}", threads])
+    return ", ".join([f"GPU {machine.gpu}", *facts, f"host {machine.cpu}", threads])
 
 
 def versions_text(machine: Machine) -> str:
@@ -91,11 +102,6 @@ def weights_text(cases: pd.DataFrame) -> str:
     return "; ".join(f"{_weights_words(str(weights))} ({', '.join(of)})" for weights, of in sizes.items())
 
 
-def is_random(cases: pd.DataFrame) -> bool:
-    """Whether any case was measured on random weights."""
-    return any(_random(weights) for weights in cases["weights"])
-
-
 def precision_text(cases: pd.DataFrame) -> str:
     """The precisions of the cases, in the order of the report."""
     return ", ".join(cases["precision"].unique())
@@ -105,6 +111,16 @@ def tokens_text(cases: pd.DataFrame) -> str:
     """Prompt and new tokens of the cases: `36 prompt + 36 new tokens`."""
     shapes = cases[["prompt_len", "max_new_tokens"]].drop_duplicates().itertuples(index=False)
     return " or ".join(f"{prompt_len} prompt + {new} new" for prompt_len, new in shapes) + " tokens"
+
+
+def workload_text(row: Row, cases: pd.DataFrame) -> str:
+    """The workload's title, with its prompt and new tokens where the cases differ in them."""
+    varied = len(cases[["prompt_len", "max_new_tokens"]].drop_duplicates()) > 1
+    return (
+        f"{row['workload_title']}, {row['prompt_len']} + {row['max_new_tokens']} tokens"
+        if varied
+        else row["workload_title"]
+    )
 
 
 def sampling_text(cases: pd.DataFrame) -> str:
@@ -129,30 +145,24 @@ def summary_markdown(compared: pd.DataFrame) -> str:
     return "\n\n".join(["# gptloop benchmark report", *machines, _HOW_TO_READ]) + "\n"
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int) -> str:
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]], alignment: str) -> str:
     """A Markdown table with its pipes aligned.
 
     Args:
         headers: The first line, plain text.
         rows: Cells as plain text; whatever Markdown would take for markup is escaped here.
-        numbers_from: The first column that is set flush right.
+        alignment: `l` or `r` for each column.
     """
     lines = [[escape(cell) for cell in row] for row in (headers, *rows)]
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
-    rule = ["-" * (w - 1) + ":" if i >= numbers_from else "-" * w for i, w in enumerate(widths)]
-    padded = [
-        [
-            cell.rjust(w) if i >= numbers_from else cell.ljust(w)
-            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        ]
-        for line in lines
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (padded[0], rule, *padded[1:]))
+    rule = [f"{'-' * (width - 1)}{'-' if side == 'l' else ':'}" for width, side in zip(widths, alignment, strict=True)]
+    head, *body = [" | ".join(map(_justified, line, widths, alignment)) for line in lines]
+    return "\n".join(f"| {line} |" for line in (head, " | ".join(rule), *body))
 
 
 def escape(text: str) -> str:
     """Plain text as Markdown that renders as that text, in a table cell too (GitHub also reads `$` and `~`)."""
-    return re.sub(r"([\\`*\[\]|<>~$&#!]|(?<!\w)_|_(?!\w))", r"\\\1", text)
+    return re.sub(r"([\\`*|<>~$&#]|\](?=[(\[])|(?<!\w)_|_(?!\w))", r"\\\1", text)
 
 
 def _three_digits(value: float) -> str:
@@ -162,12 +172,19 @@ def _three_digits(value: float) -> str:
     return f"{value:,.{max(0, decimals)}f}"
 
 
+def _justified(cell: str, width: int, side: str) -> str:
+    return cell.ljust(width) if side == "l" else cell.rjust(width)
+
+
+def _duration_unit(seconds: float) -> tuple[float, str]:
+    for factor, unit in ((1.0, "s"), (1e3, "ms")):
+        if abs(seconds) * factor >= 0.9995:
+            return factor, unit
+    return 1e6, "us"
+
+
 def _or_dash(value: Any, words: Callable[[float], str]) -> str:
     return DASH if pd.isna(value) else words(value)
-
-
-def _spread(words: Callable[[float], str], middle: float, low: float, high: float) -> str:
-    return DASH if pd.isna(middle) else f"{words(middle)} [{words(low)}-{words(high)}]"
 
 
 def _random(weights: str) -> bool:
@@ -178,8 +195,14 @@ def _weights_words(weights: str) -> str:
     return f"seeded random weights ({weights})" if _random(weights) else f"{weights} weights"
 
 
+def _of_random(cases: pd.DataFrame) -> str:
+    """What a table's title says of its weights; nothing where they are pretrained."""
+    random = [_random(weights) for weights in cases["weights"].unique()]
+    return ", random weights" if all(random) else ", some with random weights" if any(random) else ""
+
+
 def _machine_section(cases: pd.DataFrame) -> str:
-    of_random = ", random weights" if is_random(cases) else ""
+    of_random = _of_random(cases)
     parts = [_machine_facts(cases), *_speedup_sections(cases, of_random)]
     parts += [f"### All contenders{of_random}", _contenders_table(cases)]
     if cases["alone_median_s"].notna().any():
@@ -199,7 +222,7 @@ def _machine_facts(cases: pd.DataFrame) -> str:
 
 def _weights_line(cases: pd.DataFrame) -> str:
     words = escape(weights_text(cases))
-    return f"**{words}: speed does not depend on the values**" if is_random(cases) else words
+    return f"**{words}: speed does not depend on the values**" if _of_random(cases) else words
 
 
 def _run_line(run: pd.DataFrame) -> str:
@@ -215,77 +238,72 @@ def _speedup_sections(cases: pd.DataFrame, of_random: str) -> list[str]:
     """One table for each pair of precisions, fp32 against fp32 first (the frame's own order)."""
     tables: dict[str, list[list[str]]] = {}
     for _, case in cases.groupby("group", sort=False):
-        candidate = _contender(case, CANDIDATE)
-        baseline = _contender(case, BASELINE)
-        precisions = [(row if row is not None else case.iloc[0])["precision"] for row in (candidate, baseline)]
-        tables.setdefault(" vs ".join(precisions), []).append(_speedup_cells(case.iloc[0], candidate, baseline))
-    headers = [*_CASE_HEADERS, *map(contender_title, (CANDIDATE, BASELINE)), "speedup", "rounds"]
+        rows = {row["contender"]: row for row in case.to_dict("records")}
+        candidate, baseline, anyone = rows.get(CANDIDATE), rows.get(BASELINE), next(iter(rows.values()))
+        precisions = [(row or anyone)["precision"] for row in (candidate, baseline)]
+        cells = [*_case_cells(anyone, cases), *_speedup_cells(candidate, baseline)]
+        tables.setdefault(" vs ".join(precisions), []).append(cells)
+    headers = ["size", "workload", contender_title(CANDIDATE), contender_title(BASELINE), "speedup", "rounds"]
     sections = []
-    for precisions_of, rows in tables.items():
+    for precisions_of, lines in tables.items():
         title = f"### Speedup over the KV-cached PyTorch loop, {escape(precisions_of)}{of_random}"
-        sections += [title, table(headers, rows, numbers_from=3)]
+        sections += [title, table(headers, lines, "llrrrr")]
     return sections
 
 
-def _contender(case: pd.DataFrame, name: str) -> "pd.Series[Any] | None":
-    rows = case[case["contender"] == name]
-    return None if rows.empty else rows.iloc[0]
-
-
-def _speedup_cells(
-    facts: "pd.Series[Any]", candidate: "pd.Series[Any] | None", baseline: "pd.Series[Any] | None"
-) -> list[str]:
+def _speedup_cells(candidate: Row | None, baseline: Row | None) -> list[str]:
     return [
-        *_case_cells(facts),
         DASH if candidate is None else duration_text(candidate["median_s"]),
         DASH if baseline is None else duration_text(baseline["median_s"]),
-        DASH if candidate is None else _speedup_cell(candidate),
+        DASH if candidate is None else _speedup_spread(candidate),
         DASH if candidate is None else str(len(candidate["rounds_s"])),
     ]
 
 
-def _case_cells(row: "pd.Series[Any]") -> list[str]:
-    return [row["size"], row["workload_title"], f"{row['prompt_len']} + {row['max_new_tokens']}"]
+def _case_cells(row: Row, cases: pd.DataFrame) -> list[str]:
+    return [row["size"], workload_text(row, cases)]
 
 
-def _speedup_cell(row: "pd.Series[Any]") -> str:
-    return _spread(ratio_text, row["speedup"], row["speedup_min"], row["speedup_max"])
+def _speedup_spread(row: Row) -> str:
+    return ratio_spread_text(row["speedup"], row["speedup_min"], row["speedup_max"])
 
 
 def _contenders_table(cases: pd.DataFrame) -> str:
-    headers = [*_CASE_HEADERS, "contender", "precision", "time", "speedup", "TTFT", "time per output token", "tokens/s"]
-    headers += ["peak memory", "excused rows", "parity"]
-    return table(headers, [_contender_cells(row) for _, row in cases.iterrows()], numbers_from=5)
+    headers = ["size", "workload", "contender", "precision", "time", "speedup", "TTFT", "time per output token"]
+    headers += ["tokens/s", "peak memory", "parity"]
+    rows = [[*_case_cells(row, cases), *_contender_cells(row)] for row in cases.to_dict("records")]
+    return table(headers, rows, "llllrrrrrrl")
 
 
-def _contender_cells(row: "pd.Series[Any]") -> list[str]:
+def _contender_cells(row: Row) -> list[str]:
     is_baseline = row["contender"] == BASELINE
     return [
-        *_case_cells(row),
         contender_title(row["contender"]),
         row["precision"],
-        _spread(duration_text, row["median_s"], row["min_s"], row["max_s"]),
-        "baseline" if is_baseline else _or_dash(row["speedup"], ratio_text),
+        duration_spread_text(row["median_s"], row["min_s"], row["max_s"]),
+        "baseline" if is_baseline else _speedup_spread(row),
         duration_text(row["ttft_s"]),
         _or_dash(row["time_per_output_token_s"], duration_text),
         rate_text(row["tokens_per_s"]),
         _or_dash(row["peak_memory_bytes"], bytes_text),
-        DASH if is_baseline else f"{row['parity_excused_rows']} of {row['parity_rows']}",
-        row["parity_check"],
+        row["parity_check"] if is_baseline else _parity_text(row),
     ]
 
 
+def _parity_text(row: Row) -> str:
+    return f"{row['parity_check']}, {row['parity_excused_rows']} of {row['parity_rows']} rows excused"
+
+
 def _control_section(cases: pd.DataFrame, of_random: str) -> str:
-    headers = [*_CASE_HEADERS, "contender", "precision", "alone", "interleaved", "alone / interleaved"]
-    rows = [_control_cells(row) for _, row in cases[cases["alone_median_s"].notna()].iterrows()]
+    headers = ["size", "workload", "contender", "precision", "alone", "interleaved", "alone / interleaved"]
+    controlled = cases[cases["alone_median_s"].notna()]
+    rows = [[*_case_cells(row, cases), *_control_cells(row)] for row in controlled.to_dict("records")]
     title = f"Control: each contender alone in a process of its own, against interleaved with the others{of_random}"
-    body = table(headers, rows, numbers_from=5)
-    return f"<details>\n<summary>{title}</summary>\n\n{body}\n\n</details>"
+    return f"<details>\n<summary>{title}</summary>\n\n{table(headers, rows, 'llllrrr')}\n\n</details>"
 
 
-def _control_cells(row: "pd.Series[Any]") -> list[str]:
+def _control_cells(row: Row) -> list[str]:
     return [
-        *_case_cells(row),
         contender_title(row["contender"]),
         row["precision"],
         duration_text(row["alone_median_s"]),

@@ -172,18 +172,20 @@ def _umask() -> int:
 def remove_orphans(path: Path) -> None:
     """Remove what exports to `path` left behind: data files that no .onnx file here names, and unfinished files."""
     stem = re.escape(path.stem)
+    unfinished = re.compile(rf"\.{stem}-\w+\.unfinished\.(data|onnx)")
+    data = re.compile(rf"{stem}-[0-9a-f]{{{HASH_DIGITS}}}\.data")
     for file in path.parent.iterdir():
-        if re.fullmatch(rf"\.{stem}-\w+\.unfinished\.(data|onnx)", file.name):
-            file.unlink(missing_ok=True)
-        elif re.fullmatch(rf"{stem}-[0-9a-f]{{{HASH_DIGITS}}}\.data", file.name) and not _is_named(file):
+        if unfinished.fullmatch(file.name) or (data.fullmatch(file.name) and not _is_named(file)):
             file.unlink(missing_ok=True)
 
 
 def _is_named(data: Path) -> bool:
     """Whether some .onnx file in the same folder mentions this data file."""
-    for model in data.parent.glob("*.onnx"):
-        with model.open("rb") as file, contextlib.suppress(ValueError):  # an empty file cannot be mapped
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                if content.find(data.name.encode()) >= 0:
-                    return True
-    return False
+    return any(_mentions(model, data.name.encode()) for model in data.parent.glob("*.onnx"))
+
+
+def _mentions(model: Path, name: bytes) -> bool:
+    if model.stat().st_size == 0:  # which cannot be mapped
+        return False
+    with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(name) >= 0

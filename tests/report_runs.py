@@ -1,0 +1,107 @@
+"""Builds saved runs in the shape pytest-benchmark 5 and gptloop's suite give them, for the report's tests."""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from gptloop import metrics
+
+TITLES = {
+    "1x1": "one prompt, one candidate",
+    "8x1": "8 prompts",
+    "64x1": "64 prompts",
+    "1x64": "64 candidates of one prompt",
+}
+CPU = "Intel(R) Xeon(R) Processor"
+
+
+def machine(**changes: Any) -> dict[str, Any]:
+    versions = {
+        "python": "3.11.7",
+        "torch": "2.13.0",
+        "transformers": "5.2.0",
+        "onnx": "1.22.0",
+        "onnxruntime": "1.31.0",
+    }
+    facts = {"cpu": CPU, "gpu": None, "driver": None, "cuda": None, "device": "cpu", "threads": 2}
+    return {**facts, "versions": {**versions, "gptloop": "0.1.0"}, **changes}
+
+
+def gpu_machine(**changes: Any) -> dict[str, Any]:
+    return machine(gpu="NVIDIA H200", driver="570.86", cuda="12.8", device="cuda", threads=16, **changes)
+
+
+def benchmark(
+    contender: str = "onnx",
+    rounds: tuple[float, ...] = (1.0, 1.0, 1.0),
+    size: str = "gpt2",
+    workload: str = "8x1",
+    precision: str = "fp32",
+    **changes: Any,
+) -> dict[str, Any]:
+    """One entry of `benchmarks`; `changes` replace fields of `extra_info`, or its `group`."""
+    group = changes.pop("group", f"{size} {workload} {precision}")
+    prompts, candidates = map(int, workload.split("x"))
+    new_tokens = changes.get("max_new_tokens", 36)
+    ttft_s, total_s = min(rounds) / 10, statistics.median(rounds)
+    tpot_s = metrics.time_per_output_token_s(total_s, ttft_s, new_tokens) if new_tokens > 1 else None
+    parity = "baseline" if contender == "torch" else "tokens equal while sampling"
+    extra_info = {
+        "schema": 1,
+        "size": size,
+        "workload": workload,
+        "workload_title": TITLES.get(workload, workload),
+        "contender": contender,
+        "precision": precision,
+        "weights": "random, seed 0",
+        "device": "cpu",
+        "prompts": prompts,
+        "prompt_len": 36,
+        "num_return_sequences": candidates,
+        "max_new_tokens": new_tokens,
+        "temperature": 1.0,
+        "top_k": 50,
+        "ttft_rounds_s": [ttft_s] * 3,
+        "ttft_s": ttft_s,
+        "time_per_output_token_s": tpot_s,
+        "tokens_per_s": metrics.tokens_per_s(total_s, prompts * candidates, new_tokens),
+        "load_s": 0.5,
+        "peak_memory_bytes": 1_234_000_000,
+        "alone_rounds_s": [],
+        "parity": {"check": parity, "rows": prompts * candidates, "excused_rows": 0},
+    }
+    return {
+        "group": group,
+        "name": f"test_generate[{size}-{contender}]",
+        "fullname": f"benchmarks/test_generate.py::test_generate[{size}-{contender}]",
+        "params": {"contender": contender},
+        "param": contender,
+        "extra_info": extra_info | changes,
+        "options": {"disable_gc": False, "timer": "perf_counter", "warmup": False},
+        "stats": {"min": min(rounds), "max": max(rounds), "rounds": len(rounds), "iterations": 1, "data": list(rounds)},
+    }
+
+
+def run(*benchmarks: dict[str, Any], at: str = "2026-11-22T14:18:07.623274+00:00", **changes: Any) -> dict[str, Any]:
+    """A whole run; `commit` and `machine` replace its parts."""
+    commit = {"id": "0123456789abcdef0123456789abcdef01234567", "time": at, "branch": "main", "dirty": False}
+    return {
+        "machine_info": {"node": "vm", "cpu": {"brand_raw": CPU}, "gptloop": changes.get("machine", machine())},
+        "commit_info": {**commit, "project": "gptloop", **changes.get("commit", {})},
+        "benchmarks": list(benchmarks),
+        "datetime": at,
+        "version": "5.3.1",
+    }
+
+
+def pair(**changes: Any) -> list[dict[str, Any]]:
+    """Torch and ONNX on one case, the ONNX loop twice as fast in every round."""
+    return [benchmark("torch", (2.0, 2.2, 2.4), **changes), benchmark("onnx", (1.0, 1.1, 1.2), **changes)]
+
+
+def save(folder: Path, content: dict[str, Any], name: str = "Linux-CPython-3.11-64bit/0001_run.json") -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path

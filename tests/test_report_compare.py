@@ -1,0 +1,116 @@
+"""Ratios: formed from paired rounds of one run, or not at all."""
+
+import math
+
+import pandas as pd
+import pytest
+from report_runs import benchmark, machine, pair, run, save
+
+from gptloop.report.compare import compare_cases, paired_ratios
+from gptloop.report.runs import ReportError, newest_cases, read_runs
+
+
+def compared(folder, *benchmarks: dict, **changes) -> pd.DataFrame:
+    save(folder, run(*benchmarks, **changes))
+    return compare_cases(newest_cases(read_runs(folder)))
+
+
+def row(frame: pd.DataFrame, contender: str) -> pd.Series:
+    return frame[frame["contender"] == contender].iloc[0]
+
+
+def test_a_speedup_is_the_median_of_paired_ratios(tmp_path):
+    # Ratios 2, 3, 4, 1, 8 in order; the ratio of the medians would be 4 / 2 = 2.
+    onnx = row(
+        compared(
+            tmp_path,
+            benchmark("torch", (2.0, 6.0, 4.0, 3.0, 16.0)),
+            benchmark("onnx", (1.0, 2.0, 1.0, 3.0, 2.0)),
+        ),
+        "onnx",
+    )
+    assert onnx["speedup"] == 3.0
+    assert (onnx["speedup_min"], onnx["speedup_q1"], onnx["speedup_q3"], onnx["speedup_max"]) == (1.0, 2.0, 4.0, 8.0)
+    assert (onnx["median_s"], onnx["min_s"], onnx["max_s"]) == (2.0, 1.0, 3.0)
+    assert onnx["baseline_median_s"] == 4.0
+
+
+def test_round_i_pairs_with_round_i():
+    assert paired_ratios([1.0, 2.0, 3.0], [2.0, 2.0, 1.0]) == [0.5, 1.0, 3.0]
+
+
+def test_unequal_counts_of_rounds_are_refused(tmp_path):
+    with pytest.raises(
+        ReportError, match=r"0001_run\.json: case 'gpt2 8x1 fp32', contender 'onnx': 2 rounds .* with 3"
+    ):
+        compared(tmp_path, benchmark("torch", (1.0, 1.0, 1.0)), benchmark("onnx", (1.0, 1.0)))
+
+
+def test_the_baseline_has_no_speedup_over_itself(tmp_path):
+    assert math.isnan(row(compared(tmp_path, *pair()), "torch")["speedup"])
+
+
+def test_a_case_without_the_baseline_has_no_speedup(tmp_path):
+    onnx = row(compared(tmp_path, benchmark("onnx"), benchmark("torch", workload="1x1")), "onnx")
+    assert math.isnan(onnx["speedup"])
+    assert math.isnan(onnx["baseline_median_s"])
+    assert onnx["median_s"] == 1.0
+
+
+def test_pairs_never_mix_runs(tmp_path):
+    save(tmp_path, run(benchmark("torch", (9.0, 9.0, 9.0)), at="2026-11-22T00:00:00+00:00"), "m/0001_run.json")
+    save(tmp_path, run(benchmark("onnx"), at="2026-11-23T00:00:00+00:00"), "m/0002_run.json")
+    every_run = compare_cases(read_runs(tmp_path))
+    assert len(every_run) == 2
+    assert every_run["speedup"].isna().all()
+
+
+def test_pairs_never_mix_machines(tmp_path):
+    save(tmp_path, run(*pair()), "m/0001_run.json")
+    save(tmp_path, run(benchmark("onnx"), machine=machine(threads=8)), "m/0002_run.json")
+    frame = compare_cases(newest_cases(read_runs(tmp_path)))
+    speedups = {row["machine"].threads: row["speedup"] for _, row in frame[frame["contender"] == "onnx"].iterrows()}
+    assert speedups[2] == pytest.approx(2.0)
+    assert math.isnan(speedups[8])
+
+
+def test_an_int8_contender_is_compared_with_the_fp32_baseline_of_its_case(tmp_path):
+    group = "gpt2 8x1 int8"
+    frame = compared(
+        tmp_path,
+        benchmark("torch", (3.0, 3.0), group=group),
+        benchmark("onnx", (1.0, 1.0), group=group, precision="int8"),
+    )
+    onnx = row(frame, "onnx")
+    assert (onnx["precision"], onnx["baseline_precision"], onnx["speedup"]) == ("int8", "fp32", 3.0)
+
+
+def test_the_control_is_alone_over_interleaved(tmp_path):
+    frame = compared(
+        tmp_path,
+        benchmark("torch", (2.0, 2.0, 2.0), alone_rounds_s=[1.0, 1.5, 9.0]),
+        benchmark("onnx", (1.0, 1.0, 1.0)),
+    )
+    assert row(frame, "torch")["alone_median_s"] == 1.5
+    assert row(frame, "torch")["alone_over_interleaved"] == 0.75
+    assert math.isnan(row(frame, "onnx")["alone_over_interleaved"])
+
+
+def test_cases_stand_in_the_order_of_precision_size_and_rows(tmp_path):
+    cases = [("gpt2-xl", "1x1", "fp32"), ("gpt2", "8x1", "fp32"), ("gpt2", "1x1", "int8"), ("gpt2", "1x1", "fp32")]
+    cases += [("own", "1x1", "fp32"), ("distilgpt2", "1x64", "fp32"), ("distilgpt2", "64x1", "fp32")]
+    frame = compared(tmp_path, *(benchmark("onnx", (1.0,), *case) for case in cases))
+    assert list(zip(frame["size"], frame["workload"], frame["precision"], strict=True)) == [
+        ("distilgpt2", "64x1", "fp32"),
+        ("distilgpt2", "1x64", "fp32"),
+        ("gpt2", "1x1", "fp32"),
+        ("gpt2", "8x1", "fp32"),
+        ("gpt2-xl", "1x1", "fp32"),
+        ("own", "1x1", "fp32"),
+        ("gpt2", "1x1", "int8"),
+    ]
+
+
+def test_the_baseline_stands_before_its_contenders(tmp_path):
+    frame = compared(tmp_path, *(benchmark(name) for name in ("zeta", "onnx", "hf_generate", "torch_tiled", "torch")))
+    assert frame["contender"].tolist() == ["torch", "torch_tiled", "hf_generate", "onnx", "zeta"]

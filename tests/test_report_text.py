@@ -1,0 +1,234 @@
+"""Numbers as words, and the Markdown that a person pastes into a pull request."""
+
+import re
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from report_runs import benchmark, gpu_machine, machine, pair, run, save
+
+from gptloop.report import text
+from gptloop.report.compare import compare_cases
+from gptloop.report.runs import newest_cases, read_runs
+
+HOSTILE = r"a|b <x> $\frac{1}{0}$ `q` _e_ *s* [l](u) & #1 ~t~ \ 100%"
+
+
+def compared(folder, *benchmarks: dict, **changes) -> pd.DataFrame:
+    save(folder, run(*benchmarks, **changes))
+    return compare_cases(newest_cases(read_runs(folder)))
+
+
+def summary(folder, *benchmarks: dict, **changes) -> str:
+    return text.summary_markdown(compared(folder, *benchmarks, **changes))
+
+
+def cells(line: str) -> list[str]:
+    """The cells of a table's line, as GitHub splits it: at pipes without a backslash."""
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def tables(markdown: str) -> list[list[list[str]]]:
+    found = re.findall(r"(?:^\|.*\n?)+", markdown, flags=re.MULTILINE)
+    return [[cells(line) for line in table.splitlines()] for table in found]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (123.4, "123 s"),
+        (12.34, "12.3 s"),
+        (1.0, "1.00 s"),
+        (0.9996, "1.00 s"),
+        (0.9994, "999 ms"),
+        (0.0999, "99.9 ms"),
+        (0.09996, "100 ms"),
+        (0.004, "4.00 ms"),
+        (0.0000123, "12.3 us"),
+        (-0.0123, "-12.3 ms"),
+        (0.0, "0 us"),
+        (12345.6, "12,346 s"),
+    ],
+)
+def test_a_duration_has_three_digits_and_the_unit_that_suits_it(seconds, words):
+    assert text.duration_text(seconds) == words
+
+
+def test_a_spread_of_durations_shares_the_unit_of_its_median():
+    assert text.duration_spread_text(0.95, 0.9, 1.2) == "950 ms [900-1,200]"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "words"), [(1.333, "1.33x"), (12.0, "12.00x"), (0.0953, "0.10x"), (0.00123, "0.0012x")]
+)
+def test_a_ratio_is_never_rounded_to_nothing(ratio, words):
+    assert text.ratio_text(ratio) == words
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(0, "0 B"), (999, "999 B"), (1_230, "1.23 kB"), (999_600, "1.00 MB"), (6.5e9, "6.50 GB")]
+)
+def test_bytes_are_decimal(count, words):
+    assert text.bytes_text(count) == words
+
+
+@pytest.mark.parametrize(("rate", "words"), [(3.456, "3.46"), (45.6, "45.6"), (1234.5, "1,234"), (99.96, "100")])
+def test_a_rate_has_three_digits_and_is_whole_from_there(rate, words):
+    assert text.rate_text(rate) == words
+
+
+@given(st.floats(min_value=1e-9, max_value=1e6))
+@settings(max_examples=60, deadline=None)
+def test_a_printed_duration_is_within_half_a_percent(seconds):
+    number, unit = text.duration_text(seconds).split(" ")
+    printed_s = float(number.replace(",", "")) / {"s": 1.0, "ms": 1e3, "us": 1e6}[unit]
+    assert printed_s == pytest.approx(seconds, rel=0.0051)
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=("C", "Z"))), min_size=3, max_size=3))
+@settings(max_examples=60, deadline=None)
+def test_no_cell_can_break_its_table(row):
+    lines = text.table(["a", "b", "c"], [row], "lrl").splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert [len(cells(line)) for line in lines] == [3, 3, 3]
+
+
+def test_numbers_stand_flush_right():
+    assert text.table(["name", "n"], [["a", "1.5"], ["long name", "12"]], "lr") == (
+        "| name      |   n |\n| --------- | --: |\n| a         | 1.5 |\n| long name |  12 |"
+    )
+
+
+def test_markup_is_escaped_and_plain_names_are_left_alone():
+    assert text.escape("torch_tiled [1.2-1.3] gpt2-medium") == "torch_tiled [1.2-1.3] gpt2-medium"
+    assert text.escape("|<$`*_x_ [a](b)") == r"\|\<\$\`\*\_x\_ [a\](b)"
+
+
+def test_the_first_table_is_the_onnx_loop_against_the_pytorch_loop(tmp_path):
+    markdown = summary(tmp_path, *pair(), *pair(size="gpt2-medium", workload="1x64"))
+    assert tables(markdown)[0] == [
+        ["size", "workload", "ONNX loop", "PyTorch loop", "speedup", "rounds"],
+        ["-" * 11, "-" * 27, "--------:", "-----------:", "----------------:", "-----:"],
+        ["gpt2", "8 prompts", "1.10 s", "2.20 s", "2.00x [2.00-2.00]", "3"],
+        ["gpt2-medium", "64 candidates of one prompt", "1.10 s", "2.20 s", "2.00x [2.00-2.00]", "3"],
+    ]
+    assert "### Speedup over the KV-cached PyTorch loop, fp32 vs fp32, random weights" in markdown
+
+
+def test_the_second_table_holds_every_contender(tmp_path):
+    slow = benchmark(
+        "hf_generate", (4.0, 4.4, 4.8), parity={"check": "tokens equal, greedy", "rows": 640, "excused_rows": 2}
+    )
+    header, _, torch, generate, onnx = tables(summary(tmp_path, *pair(), slow))[1]
+    assert [line[2] for line in (torch, generate, onnx)] == ["PyTorch loop", "Hugging Face generate", "ONNX loop"]
+    assert dict(zip(header, generate, strict=True)) == {
+        "size": "gpt2",
+        "workload": "8 prompts",
+        "contender": "Hugging Face generate",
+        "precision": "fp32",
+        "time": "4.40 s [4.00-4.80]",
+        "speedup": "0.50x [0.50-0.50]",
+        "TTFT": "400 ms",
+        "time per output token": "114 ms",
+        "tokens/s": "65.5",
+        "peak memory": "1.23 GB",
+        "parity": "tokens equal, greedy, 2 of 640 rows excused",
+    }
+    assert torch[header.index("speedup")] == "baseline"
+
+
+def test_a_missing_baseline_is_a_dash(tmp_path):
+    first, second = tables(summary(tmp_path, benchmark("onnx")))
+    assert first[2] == ["gpt2", "8 prompts", "1.00 s", "-", "-", "3"]
+    assert second[2][5] == "-"
+
+
+def test_a_missing_onnx_loop_is_a_dash(tmp_path):
+    first = tables(summary(tmp_path, benchmark("torch"), benchmark("hf_generate")))[0]
+    assert first[2] == ["gpt2", "8 prompts", "-", "1.00 s", "-", "-"]
+
+
+def test_what_was_not_measured_is_a_dash(tmp_path):
+    # One new token: only the prompt is run, there is no second token to time.
+    markdown = summary(tmp_path, benchmark("onnx", max_new_tokens=1, peak_memory_bytes=None))
+    header, _, onnx = tables(markdown)[1]
+    line = dict(zip(header, onnx, strict=True))
+    assert (line["time per output token"], line["peak memory"]) == ("-", "-")
+    assert "36 prompt + 1 new tokens" in markdown
+
+
+def test_fp32_comes_before_other_precisions(tmp_path):
+    int8 = [benchmark("torch", group="int8"), benchmark("onnx", group="int8", precision="int8")]
+    titles = re.findall(r"^### Speedup.*loop, (.*), random weights$", summary(tmp_path, *int8, *pair()), re.MULTILINE)
+    assert titles == ["fp32 vs fp32", "int8 vs fp32"]
+
+
+def test_the_control_is_folded_away(tmp_path):
+    markdown = summary(tmp_path, *pair(alone_rounds_s=[1.1, 1.1]))
+    folded = re.search(r"<details>\n<summary>Control: .*</summary>\n\n(\|[\s\S]*\|)\n\n</details>", markdown)
+    onnx = tables(folded.group(1))[0][-1]
+    assert onnx == ["gpt2", "8 prompts", "ONNX loop", "fp32", "1.10 s", "1.10 s", "1.00x"]
+
+
+def test_without_a_control_there_is_nothing_to_fold(tmp_path):
+    assert "<details>" not in summary(tmp_path, *pair())
+
+
+def test_a_machine_is_described_once_with_its_run(tmp_path):
+    changes = {"machine": gpu_machine(), "commit": {"dirty": True}}
+    markdown = summary(tmp_path, *pair(device="cuda"), **changes)
+    assert "## GPU NVIDIA H200, CUDA 12.8, driver 570.86, host Intel(R) Xeon(R) Processor, 16 threads" in markdown
+    assert "- Versions: onnx 1.22.0, onnxruntime 1.31.0, python 3.11.7, torch 2.13.0, transformers 5.2.0" in markdown
+    assert "0001_run.json, 2026-11-22 14:18 UTC, commit 0123456789 (dirty) on main, gptloop 0.1.0" in markdown
+    assert "- Work: 36 prompt + 36 new tokens, temperature 1, top_k 50" in markdown
+
+
+def test_random_weights_are_said_loudly(tmp_path):
+    loud = "**seeded random weights (random, seed 0): speed does not depend on the values**"
+    markdown = summary(tmp_path, *pair())
+    assert loud in markdown
+    assert markdown.count(", random weights\n") == 2
+
+
+def test_pretrained_weights_are_not_called_random(tmp_path):
+    markdown = summary(tmp_path, *pair(weights="pretrained"))
+    assert "- Weights: pretrained weights\n" in markdown
+    assert "random" not in markdown
+
+
+def test_two_kinds_of_weights_name_their_sizes(tmp_path):
+    markdown = summary(tmp_path, *pair(weights="pretrained"), *pair(size="gpt2-xl"))
+    assert "pretrained weights (gpt2); seeded random weights (random, seed 0) (gpt2-xl)" in markdown
+    assert "fp32 vs fp32, some with random weights\n" in markdown
+
+
+def test_cases_that_differ_in_tokens_say_so(tmp_path):
+    markdown = summary(tmp_path, *pair(), *pair(prompt_len=512, group="long"))
+    assert [line[1] for line in tables(markdown)[0][2:]] == ["8 prompts, 36 + 36 tokens", "8 prompts, 512 + 36 tokens"]
+
+
+def test_greedy_is_called_greedy(tmp_path):
+    assert "36 new tokens, greedy\n" in summary(tmp_path, *pair(temperature=0))
+
+
+def test_each_machine_has_a_section(tmp_path):
+    save(tmp_path, run(*pair(), machine=machine(threads=1)), "m/0002_run.json")
+    markdown = summary(tmp_path, *pair())
+    assert sorted(re.findall(r"^## CPU .*, (.*)$", markdown, re.MULTILINE)) == ["1 thread", "2 threads"]
+    assert len(tables(markdown)) == 4
+    assert markdown.count("How to read this") == 1
+
+
+def test_hostile_names_stay_in_their_cells(tmp_path):
+    facts = {"size": HOSTILE, "workload_title": HOSTILE, "weights": HOSTILE}
+    markdown = summary(tmp_path, *pair(**facts), benchmark(HOSTILE, **facts), machine=machine(cpu=HOSTILE))
+    for table in tables(markdown):
+        assert len({len(line) for line in table}) == 1
+        assert table[2][0] == text.escape(HOSTILE)
+    assert not re.search(r"(?<!\\)[$<]", markdown)
+
+
+def test_the_definitions_stand_at_the_end(tmp_path):
+    ending = summary(tmp_path, *pair()).split("## How to read this")[1]
+    assert all(f"**{word}**" in ending for word in ("Speedup", "TTFT", "Time per output token", "Tokens/s"))
