@@ -5,12 +5,12 @@ object interface only, so it needs no display and leaves no state. The same fram
 """
 
 import io
-import math
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib import style
 from matplotlib.artist import Artist
@@ -209,11 +209,10 @@ def _title(figure: Figure, title: str, handles: Sequence[Artist]) -> None:
 
 
 def _legend_columns(labels: Sequence[str], width: float) -> int:
-    """As many columns, up to four, as fit beside each other; matplotlib fills them one after another."""
+    """As many columns, up to four, as fit beside each other in a width in letters."""
     for columns in range(min(4, len(labels)), 1, -1):
-        height = math.ceil(len(labels) / columns)
-        widest = [max(map(len, labels[i : i + height])) + 7 for i in range(0, len(labels), height)]
-        if sum(widest) <= width:
+        filled = np.array_split([len(label) + 7 for label in labels], columns)  # as matplotlib fills them
+        if sum(column.max() for column in filled) <= width:
             return columns
     return 1
 
