@@ -75,7 +75,7 @@ def open_checkpoint(model: Model | Checkpoint) -> Checkpoint:
         return _from_directory(Path(model), source=str(model))
     if isinstance(model, Path) or model.startswith((".", "/")) or model.count("/") > 1:
         raise FileNotFoundError(f"no such model directory: {model}")
-    return _from_directory(_download(model), source=model)
+    return _from_directory(download(model), source=model)
 
 
 def random_checkpoint(size: str, seed: int = 0) -> Checkpoint:
@@ -200,7 +200,8 @@ def _pickles(directory: Path) -> list[Path]:
     return [*directory.glob("*.bin"), *directory.glob("*.pt"), *directory.glob("*.ckpt")]
 
 
-def _download(hub_id: str) -> Path:
+def download(hub_id: str) -> Path:
+    """Configuration, safetensors and tokenizer of a hub model, as a local directory; cached by huggingface_hub."""
     from huggingface_hub import snapshot_download  # noqa: PLC0415  (only a hub id needs it)
 
     patterns = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "vocab.json", "merges.txt"]

@@ -78,13 +78,17 @@ class TorchLoop:
         R, N = request.num_return_sequences, request.max_new_tokens
         ids = torch.from_numpy(request.input_ids).to(self.device)
         sampler = Sampler(request, self.device)
-        logits, cache = self.prefill(ids, new_tokens=N)
-        logits, cache = logits.repeat_interleave(R, 0), [kv.repeat_interleave(R, 1) for kv in cache]
+        logits, cache = self.prefill_candidates(ids, R, new_tokens=N)
         tokens = [sampler.draw(logits, 0)]
         for step in range(1, N):
             logits = self.decode_one_token(tokens[-1], cache, past_len=ids.shape[1] + step - 1)
             tokens.append(sampler.draw(logits, step))
         return torch.stack(tokens, 1).cpu().numpy()
+
+    def prefill_candidates(self, ids: torch.Tensor, R: int, new_tokens: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Logits [B * R, V] and KV cache of R candidates per prompt: each prompt is prefilled once."""
+        logits, cache = self.prefill(ids, new_tokens)
+        return logits.repeat_interleave(R, 0), [kv.repeat_interleave(R, 1) for kv in cache]
 
     def prefill(self, ids: torch.Tensor, new_tokens: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """The pass over the prompts.

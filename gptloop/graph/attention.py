@@ -83,10 +83,10 @@ def decode(op, qkv, prompt: PromptCache, past_BHRTd, shapes: DecodeShapes, n_emb
     key_BHRTd = op.Concat(past_BHRTd[0], op.Reshape(key, shapes.BHR1d), axis=3)
     value_BHRTd = op.Concat(past_BHRTd[1], op.Reshape(value, shapes.BHR1d), axis=3)
 
-    prompt_scores_BHRP = op.MatMul(op.Reshape(query, shapes.BHRd), prompt.key_BHdP)
-    key_BHRdT = op.Transpose(key_BHRTd, perm=[0, 1, 2, 4, 3])
-    scores_BHR1T = op.MatMul(op.Reshape(query, shapes.BHR1d), key_BHRdT)
-    scores = op.Concat(prompt_scores_BHRP, op.Squeeze(scores_BHR1T, [3]), axis=-1)  # [B, H, R, P + T]
+    query_BHRd = op.Reshape(query, shapes.BHRd)
+    prompt_scores_BHRP = op.MatMul(query_BHRd, prompt.key_BHdP)
+    scores_BHRT1 = op.MatMul(key_BHRTd, op.Unsqueeze(query_BHRd, [4]))  # K q instead of q K^T: nothing to transpose
+    scores = op.Concat(prompt_scores_BHRP, op.Squeeze(scores_BHRT1, [4]), axis=-1)  # [B, H, R, P + T]
 
     prompt_probs, probs = op.Split(op.Softmax(scores, axis=-1), split_PT, axis=-1, _outputs=2)
     context_BHR1d = op.MatMul(op.Unsqueeze(probs, [3]), value_BHRTd)

@@ -1,0 +1,1 @@
+"""The performance regression suite: `pytest benchmarks --benchmark-autosave`."""

@@ -1,0 +1,53 @@
+"""One contender in a process of its own: the control of the interleaved rounds, and its peak memory.
+
+Run by `benchmarks.measure` as `python -m benchmarks.alone JOB`; prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.cases import Workload
+from benchmarks.contenders import Files, load, prompt_ids
+from benchmarks.timing import timed
+
+
+def main(job_json: str) -> None:
+    """Load, warm up, time, and print the result."""
+    job = json.loads(job_json)
+    workload = Workload(**job["workload"])
+    files = Files(Path(job["files"]["checkpoint"]), Path(job["files"]["onnx"]), job["files"]["weights"])
+    if job["contender"] != "onnx":
+        import torch  # noqa: PLC0415
+
+        torch.set_num_threads(job["threads"])
+    start = time.perf_counter()
+    contender = load(job["contender"], files, device=job["device"], threads=job["threads"])
+    load_s = time.perf_counter() - start
+    vocab_size = json.loads((files.checkpoint / "config.json").read_text())["vocab_size"]
+    ids = prompt_ids(workload, vocab_size)
+
+    contender.generate(ids, workload, max_new_tokens=2)
+    rounds_s = [
+        timed(lambda: contender.generate(ids, workload, max_new_tokens=workload.max_new_tokens))
+        for _ in range(job["rounds"])
+    ]
+    print(json.dumps({"load_s": load_s, "rounds_s": rounds_s, "peak_memory_bytes": peak_memory_bytes()}))
+
+
+def peak_memory_bytes() -> int | None:
+    """The process's largest resident set, None where the system does not tell.
+
+    Not getrusage's ru_maxrss: across fork and exec that keeps the parent's.
+    """
+    status = Path("/proc/self/status")
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text() if status.exists() else "", re.MULTILINE)
+    return int(found[1]) * 1024 if found else None
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

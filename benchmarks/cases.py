@@ -1,0 +1,106 @@
+"""The grid: which sizes, workloads and contenders are measured, and how many rounds each gets.
+
+Knows names and numbers only; nothing here is loaded or run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+BASELINE = "torch"
+CONTENDERS = (BASELINE, "torch_tiled", "hf_generate", "onnx")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One kind of generate call, the same for every size and contender."""
+
+    id: str
+    title: str
+    prompts: int
+    num_return_sequences: int
+    prompt_len: int = 36
+    max_new_tokens: int = 36
+    temperature: float = 1.0
+    top_k: int = 50
+    seed: int = 0
+
+
+# 36 + 36 tokens and 64 candidates are the workload of the published figures of 2022.
+ONE_ROW = Workload("1x1", "one prompt, one candidate", prompts=1, num_return_sequences=1)
+PROMPTS = Workload("8x1", "8 prompts", prompts=8, num_return_sequences=1)
+CANDIDATES = Workload("1x64", "64 candidates of one prompt", prompts=1, num_return_sequences=64)
+SMOKE = Workload(
+    "1x8", "8 candidates of one prompt", prompts=1, num_return_sequences=8, prompt_len=16, max_new_tokens=16
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A size under a workload: what its contenders are compared on.
+
+    Attributes:
+        size: A published size, by name.
+        workload: The call.
+        rounds: Interleaved cycles; each contender is timed once in each.
+        alone_rounds: Rounds of each contender in a process of its own: the control of the interleaving.
+        contenders: Who runs, the baseline first.
+        smoke: Whether the case belongs to the smoke subset.
+    """
+
+    size: str
+    workload: Workload
+    rounds: int
+    alone_rounds: int
+    contenders: tuple[str, ...] = CONTENDERS
+    smoke: bool = False
+
+    @property
+    def group(self) -> str:
+        return f"{self.size} {self.workload.id} fp32"
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """The contenders that differ here: one candidate cannot be tiled."""
+        tiled = self.workload.num_return_sequences > 1
+        return tuple(name for name in self.contenders if tiled or name != "torch_tiled")
+
+
+_PAIR = (BASELINE, "onnx")
+
+# Two CPU cores end this within 15 minutes; so the larger sizes go without the costliest contenders.
+CPU_GRID = (
+    Case("distilgpt2", SMOKE, rounds=3, alone_rounds=1, smoke=True),
+    Case("gpt2", ONE_ROW, rounds=9, alone_rounds=5),
+    Case("gpt2", PROMPTS, rounds=7, alone_rounds=3),
+    Case("gpt2", CANDIDATES, rounds=5, alone_rounds=2),
+    Case("gpt2-medium", ONE_ROW, rounds=5, alone_rounds=3, contenders=(BASELINE, "hf_generate", "onnx")),
+    Case("gpt2-medium", CANDIDATES, rounds=5, alone_rounds=2, contenders=_PAIR),
+    Case("gpt2-large", ONE_ROW, rounds=5, alone_rounds=2, contenders=_PAIR),
+    Case("gpt2-large", CANDIDATES, rounds=3, alone_rounds=1, contenders=_PAIR),
+)
+
+FULL_SIZES = ("gpt2", "gpt2-medium", "gpt2-large")
+
+
+def full_grid(sizes: tuple[str, ...] = FULL_SIZES) -> tuple[Case, ...]:
+    """Every workload and contender at every size."""
+    cases = (
+        Case(size, workload, rounds=9, alone_rounds=3) for size in sizes for workload in (ONE_ROW, PROMPTS, CANDIDATES)
+    )
+    return (CPU_GRID[0], *cases)
+
+
+def grid(name: str, *, has_gpu: bool, xl: bool) -> tuple[Case, ...]:
+    """The cases of one run.
+
+    Args:
+        name: "cpu", "full", or "auto" for the full grid where there is a GPU.
+        has_gpu: Whether there is one.
+        xl: Add gpt2-xl (in fp32 6.2 GB of weights, held by each contender).
+    """
+    sizes = (*FULL_SIZES, "gpt2-xl") if xl else FULL_SIZES
+    if name == "full" or (name == "auto" and has_gpu):
+        return full_grid(sizes)
+    xl_cases = tuple(Case("gpt2-xl", w, rounds=3, alone_rounds=1, contenders=_PAIR) for w in (ONE_ROW, CANDIDATES))
+    return CPU_GRID + xl_cases if xl else CPU_GRID

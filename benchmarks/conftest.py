@@ -1,0 +1,116 @@
+"""The suite in pytest: options, the grid as parameters, models on disk, progress, and the machine's facts."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import GPT2Config
+
+from benchmarks import machine
+from benchmarks.cases import Case, grid
+from benchmarks.contenders import Files
+from benchmarks.measure import Measurement, Say, measure
+from gptloop import export
+from gptloop.checkpoint import download, random_model
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("gptloop")
+    group.addoption(
+        "--grid",
+        choices=("auto", "cpu", "full"),
+        default="auto",
+        help="cases to run: cpu ends within 15 minutes on two cores, full is every size under every workload; "
+        "auto is full where there is a GPU (default: auto)",
+    )
+    group.addoption("--pretrained", action="store_true", help="published weights from the hub instead of seeded ones")
+    group.addoption("--xl", action="store_true", help="add gpt2-xl, 6.2 GB of weights for each contender")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "contender" not in metafunc.fixturenames:
+        return
+    option = metafunc.config.getoption
+    parameters = [
+        pytest.param(case, name, id=f"{case.size}-{case.workload.id}-{name}", marks=[pytest.mark.smoke] * case.smoke)
+        for case in grid(option("--grid"), has_gpu=machine.has_gpu(), xl=option("--xl"))
+        for name in case.runs
+    ]
+    metafunc.parametrize(("case", "contender"), parameters)
+
+
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    machine_info["gptloop"] = machine.facts()
+
+
+@pytest.fixture(scope="session")
+def say(pytestconfig: pytest.Config) -> Say:
+    """Print one line of progress past pytest's capture."""
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+    start = time.monotonic()
+
+    def line(text: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(f"\n[{time.monotonic() - start:6.1f} s] {text}", end="", file=sys.stderr, flush=True)
+
+    return line
+
+
+class SizeOnDisk:
+    """Checkpoint and exported model of one size at a time."""
+
+    def __init__(self, folder: Path, pretrained: bool, say: Say):
+        self._folder, self._pretrained, self._say = folder, pretrained, say
+
+    def __call__(self, size: str) -> Files:
+        """The size's files, made when first asked for; those of the size before it are removed."""
+        exported = self._folder / f"{size}.onnx"
+        checkpoint = download(size) if self._pretrained else self._folder / size
+        files = Files(checkpoint, exported, weights="pretrained" if self._pretrained else "random, seed 0")
+        if not exported.exists():
+            shutil.rmtree(self._folder)
+            self._folder.mkdir()
+            self._say(f"{size}: {files.weights} weights, then export")
+            if not self._pretrained:
+                random_model(size).save_pretrained(checkpoint)
+            export(checkpoint, exported)
+        return files
+
+
+@pytest.fixture(scope="session")
+def files_of(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config, say: Say) -> Iterator[SizeOnDisk]:
+    """The files of a size, made when first asked for; the size before it is removed."""
+    folder = tmp_path_factory.mktemp("models")
+    yield SizeOnDisk(folder, pytestconfig.getoption("--pretrained"), say)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def measurements(request: pytest.FixtureRequest, files_of: SizeOnDisk, say: Say) -> Any:
+    """Measure a case when its first contender is asked for: all selected contenders, interleaved."""
+    done: dict[str, dict[str, Measurement]] = {}
+    selected = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    facts = machine.facts()
+
+    def get(case: Case) -> dict[str, Measurement]:
+        if case.group not in done:
+            say(f"== {case.size}, {case.workload.title} ==")
+            files = files_of(case.size)
+            done[case.group] = measure(
+                case,
+                [params["contender"] for params in selected if params.get("case") == case],
+                files,
+                GPT2Config.from_pretrained(files.checkpoint),
+                device=facts["device"],
+                threads=facts["threads"],
+                say=say,
+            )
+        return done[case.group]
+
+    return get

@@ -1,0 +1,167 @@
+"""Measuring one case: parity first, then interleaved rounds, then each contender alone in a process of its own.
+
+Knows contenders and clocks; nothing of pytest or of how a run is stored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.cases import BASELINE, Case, Workload
+from benchmarks.contenders import Contender, Files, Tokens, arguments, load, prompt_ids
+from benchmarks.timing import interleave
+from gptloop.parity import Judge, Parity, ParityError
+from gptloop.request import check_request
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Measurement:
+    """What is known of one contender in one case; times in seconds, one per round.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        weights: "pretrained" or "random, seed S".
+        load_s: From files on disk to ready, in the measuring process.
+        check: What its parity check compared.
+        parity: The outcome, or why it failed; without one there are no times.
+        rounds_s: The whole call.
+        ttft_rounds_s: The same call with one new token.
+        alone: What the contender's own process printed.
+    """
+
+    device: str
+    weights: str
+    load_s: float
+    check: str = "baseline"
+    parity: Parity | ParityError | None = None
+    rounds_s: list[float] = field(default_factory=list)
+    ttft_rounds_s: list[float] = field(default_factory=list)
+    alone: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        return isinstance(self.parity, Parity)
+
+
+def measure(
+    case: Case, names: Iterable[str], files: Files, config: Any, *, device: str, threads: int, say: Say
+) -> dict[str, Measurement]:
+    """Measure contenders of a case against each other.
+
+    Args:
+        case: The case.
+        names: Contenders wanted; the baseline is measured in any case.
+        files: The size on disk.
+        config: Its GPT2Config.
+        device: "cpu" or "cuda".
+        threads: Threads of a product, for every contender.
+        say: Takes one line of progress at a time.
+    """
+    names = [name for name in case.runs if name == BASELINE or name in set(names)]
+    ids = prompt_ids(case.workload, config.vocab_size)
+    loaded: dict[str, Contender] = {}
+    results = {}
+    for name in names:
+        say(f"loading {name}")
+        start = time.perf_counter()
+        loaded[name] = load(name, files, device=device, threads=threads)
+        results[name] = Measurement(device, files.weights, load_s=time.perf_counter() - start)
+    _check(case, ids, config, Judge(files.checkpoint), loaded, results, say)
+    _time(case, ids, {name: loaded[name] for name in names if results[name].passed}, results, say)
+    loaded.clear()
+    gc.collect()
+    for name in names:
+        if results[name].passed and case.alone_rounds:
+            say(f"{name} alone, {case.alone_rounds} rounds in a process of its own")
+            results[name].alone = run_alone(case, name, files, device=device, threads=threads)
+    return results
+
+
+def _check(
+    case: Case,
+    ids: Tokens,
+    config: Any,
+    judge: Judge,
+    loaded: Mapping[str, Contender],
+    results: Mapping[str, Measurement],
+    say: Say,
+) -> None:
+    """Parity of every contender with the baseline; also everybody's warm-up."""
+    new_tokens = case.workload.max_new_tokens
+    expected = _Expected(loaded[BASELINE], ids, case.workload)
+    for name, contender in loaded.items():
+        greedy = name == "hf_generate"
+        if name != BASELINE:
+            results[name].check = "tokens equal, greedy" if greedy else "tokens equal while sampling"
+        say(f"parity of {name}: {results[name].check}")
+        call = arguments(case.workload, new_tokens, greedy) | ({"num_return_sequences": 1} if greedy else {})
+        request = check_request(config, ids, **call)
+        found = contender.generate(ids, case.workload, max_new_tokens=new_tokens, greedy=greedy)
+        try:
+            results[name].parity = judge.check(request, expected(greedy), found)
+        except ParityError as error:
+            results[name].parity = error
+
+
+class _Expected:
+    """The baseline's tokens, sampled or greedy, computed once each."""
+
+    def __init__(self, baseline: Contender, ids: Tokens, workload: Workload):
+        self._baseline, self._ids, self._workload = baseline, ids, workload
+        self._tokens: dict[bool, Tokens] = {}
+
+    def __call__(self, greedy: bool) -> Tokens:
+        if greedy not in self._tokens:
+            tokens = self._baseline.generate(
+                self._ids, self._workload, max_new_tokens=self._workload.max_new_tokens, greedy=greedy
+            )
+            # Greedy candidates are all the same; Hugging Face refuses to compute them.
+            self._tokens[greedy] = tokens[:: self._workload.num_return_sequences] if greedy else tokens
+        return self._tokens[greedy]
+
+
+def _time(
+    case: Case, ids: Tokens, loaded: Mapping[str, Contender], results: Mapping[str, Measurement], say: Say
+) -> None:
+    def arm(contender: Contender, new_tokens: int) -> Callable[[], Tokens]:
+        return lambda: contender.generate(ids, case.workload, max_new_tokens=new_tokens)
+
+    for new_tokens in (case.workload.max_new_tokens, 1):
+        say(f"{case.rounds} interleaved rounds of {new_tokens} new tokens: {', '.join(loaded)}")
+        times = interleave({name: arm(contender, new_tokens) for name, contender in loaded.items()}, case.rounds)
+        for name, rounds_s in times.items():
+            if new_tokens == 1:
+                results[name].ttft_rounds_s = rounds_s
+            else:
+                results[name].rounds_s = rounds_s
+    for name in loaded:
+        say(f"{name}: median {statistics.median(results[name].rounds_s):.3f} s")
+
+
+def run_alone(case: Case, name: str, files: Files, *, device: str, threads: int) -> dict[str, Any]:
+    """What `benchmarks.alone` prints for this contender."""
+    job = {
+        "contender": name,
+        "workload": dataclasses.asdict(case.workload),
+        "rounds": case.alone_rounds,
+        "files": {"checkpoint": str(files.checkpoint), "onnx": str(files.onnx), "weights": files.weights},
+        "device": device,
+        "threads": threads,
+    }
+    command = [sys.executable, "-m", "benchmarks.alone", json.dumps(job)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{name} failed in a process of its own:\n{done.stderr}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result

@@ -1,0 +1,99 @@
+"""The benchmarks: every contender of every case, as ordinary pytest-benchmark tests.
+
+The rounds of a case are measured once, interleaved (benchmarks.measure). Each contender's test then hands its own
+rounds to pytest-benchmark through a clock that shows the measured times, so that what is saved and compared by
+pytest-benchmark's own means is what was measured, and round i of one contender pairs with round i of another.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from benchmarks.cases import Case
+from benchmarks.measure import Measurement
+from gptloop.metrics import time_per_output_token_s, tokens_per_s
+from gptloop.parity import ParityError
+
+SCHEMA = 1
+
+
+class RecordedClock:
+    """A timer that shows recorded durations: 0 before a round, its seconds after it."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def replay(self, benchmark: BenchmarkFixture, rounds_s: Sequence[float]) -> None:
+        """Let pytest-benchmark time these rounds."""
+        pending = iter(rounds_s)
+
+        def reset() -> None:
+            self.now_s = 0.0
+
+        def pass_time() -> None:
+            self.now_s = next(pending)
+
+        benchmark.pedantic(pass_time, setup=reset, rounds=len(rounds_s))
+
+
+clock = RecordedClock()
+
+
+@pytest.mark.benchmark(timer=clock)
+def test_generate(
+    case: Case,
+    contender: str,
+    measurements: Callable[[Case], dict[str, Measurement]],
+    benchmark: BenchmarkFixture,
+) -> None:
+    """A contender whose tokens are not the baseline's fails, and has no time."""
+    measured = measurements(case)[contender]
+    if isinstance(measured.parity, ParityError):
+        raise measured.parity
+    benchmark.group = case.group
+    benchmark.extra_info.update(extra_info(case, contender, measured))
+    clock.replay(benchmark, measured.rounds_s)
+
+
+def extra_info(case: Case, contender: str, measured: Measurement) -> dict[str, Any]:
+    """What the saved run says of a contender besides its rounds; seconds and bytes."""
+    w = case.workload
+    rows = w.prompts * w.num_return_sequences
+    total_s, ttft_s = statistics.median(measured.rounds_s), statistics.median(measured.ttft_rounds_s)
+    assert measured.parity is not None
+    return {
+        "schema": SCHEMA,
+        "size": case.size,
+        "workload": w.id,
+        "workload_title": w.title,
+        "contender": contender,
+        "precision": "fp32",
+        "weights": measured.weights,
+        "device": measured.device,
+        "prompts": w.prompts,
+        "prompt_len": w.prompt_len,
+        "num_return_sequences": w.num_return_sequences,
+        "max_new_tokens": w.max_new_tokens,
+        "temperature": w.temperature,
+        "top_k": w.top_k,
+        "ttft_rounds_s": measured.ttft_rounds_s,
+        "ttft_s": ttft_s,
+        "time_per_output_token_s": time_per_output_token_s(total_s, ttft_s, w.max_new_tokens),
+        "tokens_per_s": tokens_per_s(total_s, rows, w.max_new_tokens),
+        "load_s": measured.alone.get("load_s", measured.load_s),
+        "peak_memory_bytes": measured.alone.get("peak_memory_bytes"),
+        "alone_rounds_s": measured.alone.get("rounds_s", []),
+        "parity": {
+            "check": measured.check,
+            "rows": measured.parity.rows,
+            "excused_rows": measured.parity.excused_rows,
+        },
+    }

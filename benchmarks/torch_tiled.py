@@ -1,0 +1,13 @@
+"""The PyTorch loop as most people write it: the prompt repeated for every candidate, and prefilled as often."""
+
+import torch
+
+from gptloop import TorchLoop
+
+
+class TiledTorchLoop(TorchLoop):
+    """A TorchLoop that prefills every candidate."""
+
+    def prefill_candidates(self, ids: torch.Tensor, R: int, new_tokens: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Logits and KV cache of R candidates per prompt."""
+        return self.prefill(ids.repeat_interleave(R, 0), new_tokens)
