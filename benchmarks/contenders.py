@@ -93,7 +93,8 @@ class _HuggingFace:
     def __init__(self, checkpoint: Path, device: str):
         from transformers import GPT2LMHeadModel  # noqa: PLC0415
 
-        self._model = GPT2LMHeadModel.from_pretrained(checkpoint).to(device).eval()
+        self._model = GPT2LMHeadModel.from_pretrained(checkpoint).eval()
+        self._model.to(device)
         # The same work as everybody: no early stop.
         self._model.generation_config.eos_token_id = None
         self._model.generation_config.pad_token_id = 0

@@ -34,7 +34,7 @@ class Measurement:
         weights: "pretrained" or "random, seed S".
         load_s: From files on disk to ready, in the measuring process.
         check: What its parity check compared.
-        parity: The outcome, or why it failed; without one there are no times.
+        parity: The outcome, or why it failed, and then there are no times.
         rounds_s: The whole call.
         ttft_rounds_s: The same call with one new token.
         alone: What the contender's own process printed.
@@ -44,7 +44,7 @@ class Measurement:
     weights: str
     load_s: float
     check: str = "baseline"
-    parity: Parity | ParityError | None = None
+    parity: Parity | ParityError = field(default_factory=lambda: ParityError("not checked"))
     rounds_s: list[float] = field(default_factory=list)
     ttft_rounds_s: list[float] = field(default_factory=list)
     alone: dict[str, Any] = field(default_factory=dict)

@@ -17,7 +17,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from benchmarks.cases import Case
 from benchmarks.measure import Measurement
 from gptloop.metrics import time_per_output_token_s, tokens_per_s
-from gptloop.parity import ParityError
+from gptloop.parity import Parity, ParityError
 
 SCHEMA = 1
 
@@ -59,16 +59,15 @@ def test_generate(
     if isinstance(measured.parity, ParityError):
         raise measured.parity
     benchmark.group = case.group
-    benchmark.extra_info.update(extra_info(case, contender, measured))
+    benchmark.extra_info.update(extra_info(case, contender, measured, measured.parity))
     clock.replay(benchmark, measured.rounds_s)
 
 
-def extra_info(case: Case, contender: str, measured: Measurement) -> dict[str, Any]:
+def extra_info(case: Case, contender: str, measured: Measurement, parity: Parity) -> dict[str, Any]:
     """What the saved run says of a contender besides its rounds; seconds and bytes."""
     w = case.workload
     rows = w.prompts * w.num_return_sequences
     total_s, ttft_s = statistics.median(measured.rounds_s), statistics.median(measured.ttft_rounds_s)
-    assert measured.parity is not None
     return {
         "schema": SCHEMA,
         "size": case.size,
@@ -91,9 +90,5 @@ def extra_info(case: Case, contender: str, measured: Measurement) -> dict[str, A
         "load_s": measured.alone.get("load_s", measured.load_s),
         "peak_memory_bytes": measured.alone.get("peak_memory_bytes"),
         "alone_rounds_s": measured.alone.get("rounds_s", []),
-        "parity": {
-            "check": measured.check,
-            "rows": measured.parity.rows,
-            "excused_rows": measured.parity.excused_rows,
-        },
+        "parity": {"check": measured.check, "rows": parity.rows, "excused_rows": parity.excused_rows},
     }

@@ -94,7 +94,7 @@ def random_model(size: str, seed: int = 0) -> GPT2LMHeadModel:
         raise ValueError(f"unknown model size {size!r}; random weights come in {', '.join(SIZES)}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return GPT2LMHeadModel(GPT2Config(**SIZES[size])).eval()
+        return GPT2LMHeadModel(GPT2Config.from_dict(SIZES[size])).eval()
 
 
 def check_config(config: GPT2Config, source: str) -> None:

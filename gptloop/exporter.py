@@ -70,7 +70,7 @@ def export(
     onnx_model = graph.build(checkpoint.config, stored_tensors(checkpoint))
     onnx_model.metadata_props.update(describe(checkpoint, precision))
     if single_file:
-        size = sum(value.const_value.nbytes for value in onnx_model.graph.initializers.values())
+        size = sum(tensor.nbytes for tensor in _initial_tensors(onnx_model))
         if size > PROTOBUF_MAX_BYTES:
             raise ValueError(f"weights of {size} bytes do not fit a single file, protobuf ends at {PROTOBUF_MAX_BYTES}")
     else:
@@ -118,10 +118,10 @@ def describe(checkpoint: Checkpoint, precision: str) -> dict[str, str]:
 
 def _write_data(model: ir.Model, path: Path, progress: Progress | None) -> None:
     """Write the weights beside `path` under the hash of their content, and make the model refer to them."""
-    weights = [v for v in model.graph.initializers.values() if v.const_value.nbytes >= EXTERNAL_FROM_BYTES]
+    weights = [tensor for tensor in _initial_tensors(model) if tensor.nbytes >= EXTERNAL_FROM_BYTES]
     with _temporary(path, ".data") as unfinished:
         external = ir.external_data.convert_tensors_to_external(
-            [value.const_value for value in weights],
+            weights,
             unfinished.parent,
             unfinished.name,
             callback=progress and (lambda _, info: progress(info.index + 1, info.total)),
@@ -131,8 +131,8 @@ def _write_data(model: ir.Model, path: Path, progress: Progress | None) -> None:
             os.fsync(file.fileno())
         data = path.with_name(f"{path.stem}-{digest}.data")
         os.replace(unfinished, data)
-    for value, tensor in zip(weights, external, strict=True):
-        value.const_value = ir.ExternalTensor(
+    for tensor in external:
+        model.graph.initializers[tensor.name].const_value = ir.ExternalTensor(
             data.name,
             tensor.offset,
             tensor.length,
@@ -141,6 +141,10 @@ def _write_data(model: ir.Model, path: Path, progress: Progress | None) -> None:
             name=tensor.name,
             base_dir=path.parent,
         )
+
+
+def _initial_tensors(model: ir.Model) -> list[ir.TensorProtocol]:
+    return [value.const_value for value in model.graph.initializers.values() if value.const_value is not None]
 
 
 def _commit(model: ir.Model, path: Path) -> None:

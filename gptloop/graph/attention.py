@@ -9,6 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import onnx_ir as ir
+from onnxscript import OpBuilder
+
+NEVER = float("-inf")
 
 
 class PromptCache(NamedTuple):
@@ -18,18 +21,21 @@ class PromptCache(NamedTuple):
     value_BHPd: ir.Value
 
 
-def split_heads(op, qkv: ir.Value, shape_5: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """[rows, 3D] -> query, key, value, each [1, B, H, rows of one prompt, d]."""
-    heads = op.Transpose(op.Reshape(qkv, shape_5), perm=[2, 0, 3, 1, 4])  # [3, B, H, P or R, d]
-    return op.Split(heads, axis=0, num_outputs=3, _outputs=3)
+class GeneratedCache(NamedTuple):
+    """One layer's K and V of what each row has generated so far: carried by the Loop."""
+
+    key_BHRTd: ir.Value
+    value_BHRTd: ir.Value
 
 
-def merge_heads(op, x_BHRd: ir.Value, n_embd: int) -> ir.Value:
-    """[B, H, R, d] -> [B * R, D]."""
-    return op.Reshape(op.Transpose(x_BHRd, perm=[0, 2, 1, 3]), [-1, n_embd])
+def causal_mask(op: OpBuilder, positions_P: ir.Value) -> ir.Value:
+    """What is added to the scores [P, P]: -inf where a position would see a later one."""
+    return op.Where(op.Less(op.Unsqueeze(positions_P, [1]), positions_P), NEVER, 0.0)
 
 
-def prefill(op, qkv: ir.Value, shape_BP3Hd: ir.Value, n_embd: int, mask_PP: ir.Value | None):
+def prefill(
+    op: OpBuilder, qkv: ir.Value, shape_BP3Hd: ir.Value, n_embd: int, mask_PP: ir.Value | None
+) -> tuple[ir.Value, PromptCache]:
     """Causal attention of the prompts on themselves.
 
     Args:
@@ -42,7 +48,7 @@ def prefill(op, qkv: ir.Value, shape_BP3Hd: ir.Value, n_embd: int, mask_PP: ir.V
     Returns:
         [B * P, D] (or [B, D] without a mask), and the layer's PromptCache.
     """
-    query, key, value = (op.Squeeze(x, [0]) for x in split_heads(op, qkv, shape_BP3Hd))  # [B, H, P, d]
+    query, key, value = (op.Squeeze(x, [0]) for x in _split_heads(op, qkv, shape_BP3Hd))  # [B, H, P, d]
     key_BHdP = op.Transpose(key, perm=[0, 1, 3, 2])
     if mask_PP is None:
         query = op.Slice(query, [-1], [2**31 - 1], [2])  # [B, H, 1, d]
@@ -50,18 +56,21 @@ def prefill(op, qkv: ir.Value, shape_BP3Hd: ir.Value, n_embd: int, mask_PP: ir.V
     else:
         scores = op.Add(op.MatMul(query, key_BHdP), mask_PP)
     context = op.MatMul(op.Softmax(scores, axis=-1), value)
-    return merge_heads(op, context, n_embd), PromptCache(key_BHdP, value)
+    return _merge_heads(op, context, n_embd), PromptCache(key_BHdP, value)
 
 
 class DecodeShapes(NamedTuple):
-    """int64 shape tensors of a call, computed once in the outer graph."""
+    """n_embd, and the int64 shape tensors of the decode steps, computed once in the outer graph."""
 
+    D: int
     BR3Hd: ir.Value
     BHRd: ir.Value
     BHR1d: ir.Value
 
 
-def decode(op, qkv, prompt: PromptCache, past_BHRTd, shapes: DecodeShapes, n_embd: int, split_PT):
+def decode(
+    op: OpBuilder, qkv: ir.Value, prompt: PromptCache, past: GeneratedCache, shapes: DecodeShapes, split_PT: ir.Value
+) -> tuple[ir.Value, GeneratedCache]:
     """Attention of one new token per row on its prompt and on what its row has generated.
 
     Bifurcated attention (Athiwaratkun et al., 2024, arXiv:2403.08845): the R candidates of a prompt meet its K and V in
@@ -70,18 +79,17 @@ def decode(op, qkv, prompt: PromptCache, past_BHRTd, shapes: DecodeShapes, n_emb
     Args:
         op: The body's operators.
         qkv: [S, 3D].
-        prompt: From the outer scope.
-        past_BHRTd: This layer's generated K and V so far.
+        prompt: This layer's, from the outer scope.
+        past: This layer's, carried.
         shapes: From the outer scope.
-        n_embd: D.
         split_PT: int64 [2], P and the generated length including this token.
 
     Returns:
-        [S, D], and the generated K and V with this token appended.
+        [S, D], and the cache with this token appended.
     """
-    query, key, value = split_heads(op, qkv, shapes.BR3Hd)  # [1, B, H, R, d]
-    key_BHRTd = op.Concat(past_BHRTd[0], op.Reshape(key, shapes.BHR1d), axis=3)
-    value_BHRTd = op.Concat(past_BHRTd[1], op.Reshape(value, shapes.BHR1d), axis=3)
+    query, key, value = _split_heads(op, qkv, shapes.BR3Hd)  # [1, B, H, R, d]
+    key_BHRTd = op.Concat(past.key_BHRTd, op.Reshape(key, shapes.BHR1d), axis=3)
+    value_BHRTd = op.Concat(past.value_BHRTd, op.Reshape(value, shapes.BHR1d), axis=3)
 
     query_BHRd = op.Reshape(query, shapes.BHRd)
     prompt_scores_BHRP = op.MatMul(query_BHRd, prompt.key_BHdP)
@@ -91,4 +99,16 @@ def decode(op, qkv, prompt: PromptCache, past_BHRTd, shapes: DecodeShapes, n_emb
     prompt_probs, probs = op.Split(op.Softmax(scores, axis=-1), split_PT, axis=-1, _outputs=2)
     context_BHR1d = op.MatMul(op.Unsqueeze(probs, [3]), value_BHRTd)
     context_BHRd = op.Add(op.MatMul(prompt_probs, prompt.value_BHPd), op.Squeeze(context_BHR1d, [3]))
-    return merge_heads(op, context_BHRd, n_embd), (key_BHRTd, value_BHRTd)
+    return _merge_heads(op, context_BHRd, shapes.D), GeneratedCache(key_BHRTd, value_BHRTd)
+
+
+def _split_heads(op: OpBuilder, qkv: ir.Value, shape: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """[rows, 3D] -> query, key, value, each [1, B, H, P or R, d]."""
+    heads = op.Transpose(op.Reshape(qkv, shape), perm=[2, 0, 3, 1, 4])  # [3, B, H, P or R, d]
+    query, key, value = op.Split(heads, axis=0, num_outputs=3, _outputs=3)
+    return query, key, value
+
+
+def _merge_heads(op: OpBuilder, x_BHRd: ir.Value, n_embd: int) -> ir.Value:
+    """[B, H, P or R, d] -> [rows, D]."""
+    return op.Reshape(op.Transpose(x_BHRd, perm=[0, 2, 1, 3]), [-1, n_embd])

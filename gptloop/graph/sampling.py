@@ -8,13 +8,14 @@ descending logits, so that two nearly equal logits may change ranks without chan
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import onnx_ir as ir
+from onnxscript import OpBuilder
 
+from gptloop.graph.attention import NEVER
 from gptloop.graph.scope import subgraph
-
-NEVER = float("-inf")
 
 
 class Settings(NamedTuple):
@@ -26,7 +27,9 @@ class Settings(NamedTuple):
     any_whole: ir.Value  # bool [], whether some row keeps the whole vocabulary
 
 
-def settings(op, temperature: ir.Value, top_k: ir.Value, to_rows) -> Settings:
+def settings(
+    op: OpBuilder, temperature: ir.Value, top_k: ir.Value, to_rows: Callable[[ir.Value], ir.Value]
+) -> Settings:
     """Derive what every draw needs, once per call.
 
     Args:
@@ -47,20 +50,20 @@ def settings(op, temperature: ir.Value, top_k: ir.Value, to_rows) -> Settings:
     )
 
 
-def sample(op, logits_SV: ir.Value, uniform_S1: ir.Value, s: Settings) -> ir.Value:
+def sample(op: OpBuilder, logits_SV: ir.Value, uniform_S1: ir.Value, s: Settings) -> ir.Value:
     """Draw one token id per row; int64 [S].
 
     While every row has a top_k, the vocabulary is read once, by TopK, and the rest works on K numbers per row. The
     other branch sorts nothing and runs over all V.
     """
 
-    def among_k(op):
+    def among_k(op: OpBuilder) -> ir.Value:
         values_SK, ids_SK = _top_k(op, logits_SV, s)
         ids_SK, order_SK = op.TopK(ids_SK, s.k_max_1, largest=0, sorted=1, _outputs=2)
         probs_SK = _probabilities(op, op.GatherElements(values_SK, order_SK, axis=1), s)
         return _row_pick(op, ids_SK, _draw(op, probs_SK, uniform_S1))
 
-    def among_all(op):
+    def among_all(op: OpBuilder) -> ir.Value:
         values_SK, ids_SK = _top_k(op, logits_SV, s)
         nothing_SV = op.Expand(NEVER, op.Shape(logits_SV))
         kept_SV = op.ScatterElements(nothing_SV, ids_SK, values_SK, axis=1)
@@ -68,24 +71,24 @@ def sample(op, logits_SV: ir.Value, uniform_S1: ir.Value, s: Settings) -> ir.Val
         probs_SV = _probabilities(op, op.Where(whole_S1, logits_SV, kept_SV), s)
         return op.Squeeze(_draw(op, probs_SV, uniform_S1), [1])
 
-    def branch(trace):
+    def branch(trace: Callable[[OpBuilder], ir.Value]) -> ir.Graph:
         return subgraph(op, trace, [], [ir.val("", ir.DataType.INT64, ["S"])])
 
     return op.If(s.any_whole, then_branch=branch(among_all), else_branch=branch(among_k))
 
 
-def _top_k(op, logits_SV: ir.Value, s: Settings) -> tuple[ir.Value, ir.Value]:
+def _top_k(op: OpBuilder, logits_SV: ir.Value, s: Settings) -> tuple[ir.Value, ir.Value]:
     """The K largest logits in descending order and their ids; -inf beyond the row's own top_k."""
     values_SK, ids_SK = op.TopK(logits_SV, s.k_max_1, largest=1, sorted=1, _outputs=2)
     rank_K = op.Range(0, op.Squeeze(s.k_max_1), 1)
     return op.Where(op.Less(rank_K, s.top_k_S1), values_SK, NEVER), ids_SK
 
 
-def _probabilities(op, logits: ir.Value, s: Settings) -> ir.Value:
+def _probabilities(op: OpBuilder, logits: ir.Value, s: Settings) -> ir.Value:
     return op.Softmax(op.Div(logits, s.temperature_S1), axis=-1)
 
 
-def _draw(op, probs_SC: ir.Value, uniform_S1: ir.Value) -> ir.Value:
+def _draw(op: OpBuilder, probs_SC: ir.Value, uniform_S1: ir.Value) -> ir.Value:
     """Index of the first entry whose running sum exceeds uniform * total; int64 [S, 1].
 
     Counting the entries whose running sum does not, and is still below the total, cannot run past the last entry with a
@@ -97,5 +100,5 @@ def _draw(op, probs_SC: ir.Value, uniform_S1: ir.Value) -> ir.Value:
     return op.ReduceSum(op.Cast(passed, to=ir.DataType.INT64), [1], keepdims=1)
 
 
-def _row_pick(op, table_SC: ir.Value, index_S1: ir.Value) -> ir.Value:
+def _row_pick(op: OpBuilder, table_SC: ir.Value, index_S1: ir.Value) -> ir.Value:
     return op.Squeeze(op.GatherElements(table_SC, index_S1, axis=1), [1])

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import onnx_ir as ir
+from onnxscript import OpBuilder
 
 
 @contextlib.contextmanager
-def scope(op: Any, name: str) -> Iterator[None]:
+def scope(op: OpBuilder, name: str) -> Iterator[None]:
     """Prefix the names of the nodes and values made in this block with `name`."""
     op.builder.push_module(name)
     try:
@@ -22,7 +23,9 @@ def scope(op: Any, name: str) -> Iterator[None]:
         op.builder.pop_module()
 
 
-def subgraph(op: Any, trace: Callable[..., Any], inputs: Sequence[ir.Value], outputs: Sequence[ir.Value]) -> ir.Graph:
+def subgraph(
+    op: OpBuilder, trace: Callable[..., Any], inputs: Sequence[ir.Value], outputs: Sequence[ir.Value]
+) -> ir.Graph:
     """Trace a plain function into the body of a Loop or a branch of an If, in a scope of the function's name."""
     with scope(op, trace.__name__):
         return op.builder.subgraph(trace, inputs, outputs, name=trace.__name__)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import onnx_ir as ir
+from onnxscript import OpBuilder
 
 from gptloop.threefry import KEY_PARITY, ROTATIONS, ROUNDS
 
@@ -27,7 +28,7 @@ class Word(NamedTuple):
     lo: ir.Value | int
 
 
-def words_of_int64(op, value: ir.Value) -> tuple[Word, Word]:
+def words_of_int64(op: OpBuilder, value: ir.Value) -> tuple[Word, Word]:
     """Split a non-negative int64 tensor into its low and its high 32 bits."""
     limbs = []
     for _ in range(4):
@@ -36,7 +37,7 @@ def words_of_int64(op, value: ir.Value) -> tuple[Word, Word]:
     return Word(limbs[1], limbs[0]), Word(limbs[3], limbs[2])
 
 
-def threefry2x32(op, key: tuple[Word, Word], counter: tuple[Word, Word]) -> tuple[Word, Word]:
+def threefry2x32(op: OpBuilder, key: tuple[Word, Word], counter: tuple[Word, Word]) -> tuple[Word, Word]:
     """Encrypt `counter` under `key`; key and counter broadcast against each other."""
     schedule = (*key, _xor(op, _xor(op, *key), Word(KEY_PARITY >> 16, KEY_PARITY & 0xFFFF)))
 
@@ -51,23 +52,23 @@ def threefry2x32(op, key: tuple[Word, Word], counter: tuple[Word, Word]) -> tupl
     return x0, x1
 
 
-def uniform(op, word: Word) -> ir.Value:
+def uniform(op: OpBuilder, word: Word) -> ir.Value:
     """The word's upper 24 bits as float32 in [0, 1): every value is a multiple of 2^-24, so none is rounded."""
     bits_24 = op.Add(op.Mul(word.hi, 256), op.Div(word.lo, 256))
     return op.Mul(op.Cast(bits_24, to=ir.DataType.FLOAT), 2.0**-24)
 
 
-def _add(op, a: Word, b: Word) -> Word:
+def _add(op: OpBuilder, a: Word, b: Word) -> Word:
     lo = op.Add(a.lo, b.lo)
     hi = op.Add(op.Add(a.hi, b.hi), op.Div(lo, LIMB))
     return Word(op.Mod(hi, LIMB), op.Mod(lo, LIMB))
 
 
-def _xor(op, a: Word, b: Word) -> Word:
+def _xor(op: OpBuilder, a: Word, b: Word) -> Word:
     return Word(op.BitwiseXor(a.hi, b.hi), op.BitwiseXor(a.lo, b.lo))
 
 
-def _rotate_left(op, a: Word, bits: int) -> Word:
+def _rotate_left(op: OpBuilder, a: Word, bits: int) -> Word:
     hi, lo = (a.lo, a.hi) if bits >= 16 else (a.hi, a.lo)
     bits %= 16
     if bits == 0:

@@ -9,12 +9,14 @@ Source: Radford et al., "Language Models are Unsupervised Multitask Learners", 2
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import onnx_ir as ir
+from onnxscript import OpBuilder
 
 from gptloop.graph.scope import scope
 
-ACTIVATIONS: dict[str, Callable] = {
+ACTIVATIONS: dict[str, Callable[[OpBuilder, ir.Value], ir.Value]] = {
     # transformers' names. The tanh forms differ in how they are computed, not in what.
     "gelu_new": lambda op, x: op.Gelu(x, approximate="tanh"),
     "gelu_pytorch_tanh": lambda op, x: op.Gelu(x, approximate="tanh"),
@@ -26,28 +28,33 @@ ACTIVATIONS: dict[str, Callable] = {
     "tanh": lambda op, x: op.Tanh(x),
 }
 
-Weights = Mapping[str, ir.Value]
+Attend = Callable[[ir.Value], ir.Value]
 
 
 class Transformer:
     """The layers of one checkpoint, as functions on graph values.
 
     Args:
+        config: A `transformers.GPT2Config` whose activation function is one of `ACTIVATIONS`.
         weights: The checkpoint's tensors as initializers of the outer graph, by their published names.
-        activation: A key of `ACTIVATIONS`.
-        epsilon: Of every layer norm.
     """
 
-    def __init__(self, weights: Weights, *, activation: str, epsilon: float):
-        self.weights = weights
-        self.activation = ACTIVATIONS[activation]
-        self.epsilon = epsilon
+    def __init__(self, config: Any, weights: Mapping[str, ir.Value]):
+        self.n_layer: int = config.n_layer
+        self.n_head: int = config.n_head
+        self.n_embd: int = config.n_embd
+        self.head_dim: int = config.n_embd // config.n_head
+        self._weights = weights
+        self._activation = ACTIVATIONS[config.activation_function]
+        self._epsilon: float = config.layer_norm_epsilon
 
-    def embed(self, op, ids: ir.Value, positions: ir.Value) -> ir.Value:
+    def embed(self, op: OpBuilder, ids: ir.Value, positions: ir.Value) -> ir.Value:
         """Token plus position embedding; ids and positions broadcast after embedding."""
-        return op.Add(op.Gather(self.weights["wte.weight"], ids), op.Gather(self.weights["wpe.weight"], positions))
+        return op.Add(op.Gather(self._weights["wte.weight"], ids), op.Gather(self._weights["wpe.weight"], positions))
 
-    def block(self, op, layer: int, x: ir.Value, attend: Callable, residual: ir.Value | None = None) -> ir.Value:
+    def block(
+        self, op: OpBuilder, layer: int, x: ir.Value, attend: Attend, residual: ir.Value | None = None
+    ) -> ir.Value:
         """One transformer block.
 
         Args:
@@ -59,21 +66,20 @@ class Transformer:
         """
         h = f"h.{layer}"
         with scope(op, h):
-            qkv = self.linear(op, f"{h}.attn.c_attn", self.layer_norm(op, f"{h}.ln_1", x))
-            x = op.Add(x if residual is None else residual, self.linear(op, f"{h}.attn.c_proj", attend(qkv)))
-            inner = self.activation(op, self.linear(op, f"{h}.mlp.c_fc", self.layer_norm(op, f"{h}.ln_2", x)))
-            return op.Add(x, self.linear(op, f"{h}.mlp.c_proj", inner))
+            qkv = self._linear(op, f"{h}.attn.c_attn", self._layer_norm(op, f"{h}.ln_1", x))
+            x = op.Add(x if residual is None else residual, self._linear(op, f"{h}.attn.c_proj", attend(qkv)))
+            inner = self._activation(op, self._linear(op, f"{h}.mlp.c_fc", self._layer_norm(op, f"{h}.ln_2", x)))
+            return op.Add(x, self._linear(op, f"{h}.mlp.c_proj", inner))
 
-    def lm_head(self, op, x: ir.Value) -> ir.Value:
+    def lm_head(self, op: OpBuilder, x: ir.Value) -> ir.Value:
         """Logits [rows, V]; the head is the token embedding unless the checkpoint unties them."""
-        head = self.weights.get("lm_head.weight", self.weights["wte.weight"])  # [V, D]
-        return op.Gemm(self.layer_norm(op, "ln_f", x), head, transB=1)
+        head = self._weights.get("lm_head.weight", self._weights["wte.weight"])  # [V, D]
+        return op.Gemm(self._layer_norm(op, "ln_f", x), head, transB=1)
 
-    def layer_norm(self, op, name: str, x: ir.Value) -> ir.Value:
-        return op.LayerNormalization(
-            x, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"], axis=-1, epsilon=self.epsilon
-        )
+    def _layer_norm(self, op: OpBuilder, name: str, x: ir.Value) -> ir.Value:
+        weight, bias = self._weights[f"{name}.weight"], self._weights[f"{name}.bias"]
+        return op.LayerNormalization(x, weight, bias, axis=-1, epsilon=self._epsilon)
 
-    def linear(self, op, name: str, x: ir.Value) -> ir.Value:
+    def _linear(self, op: OpBuilder, name: str, x: ir.Value) -> ir.Value:
         # The checkpoint stores [in, out] (transformers' Conv1D), which is Gemm's own layout.
-        return op.Gemm(x, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])
+        return op.Gemm(x, self._weights[f"{name}.weight"], self._weights[f"{name}.bias"])

@@ -1,0 +1,42 @@
+"""What a graph knows of one generate call: its sizes and its uniform numbers, computed once before the Loop."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import onnx_ir as ir
+from onnxscript import OpBuilder
+
+from gptloop.graph import threefry
+
+
+class Call(NamedTuple):
+    """Sizes of one generate call, int64 [1] each."""
+
+    B: ir.Value
+    R: ir.Value
+    P: ir.Value
+    N: ir.Value
+
+
+def per_row(op: OpBuilder, call: Call, x: ir.Value) -> ir.Value:
+    """Repeat a per-prompt value for the prompt's candidates: [B], [1] or [B, C] -> [S, 1] or [S, C]."""
+    x = op.Reshape(x, [0, 1, -1])  # [B, 1, C]
+    x_BRC = op.Expand(x, op.Concat(call.B, call.R, [1], axis=0))
+    return op.Reshape(x_BRC, op.Concat(op.Mul(call.B, call.R), op.Shape(x, start=2, end=3), axis=0))
+
+
+def uniforms(op: OpBuilder, seed: ir.Value, call: Call) -> ir.Value:
+    """The call's uniform numbers, one per row and step; float32 [N, S, 1].
+
+    Keyed by the prompt's seed and counted by (candidate, step), as gptloop.threefry has it.
+    """
+
+    def count(size_1: ir.Value) -> threefry.Word:
+        values = op.Cast(op.Range(0, op.Squeeze(size_1), 1), to=ir.DataType.INT32)
+        return threefry.Word(op.Div(values, threefry.LIMB), op.Mod(values, threefry.LIMB))
+
+    key = threefry.words_of_int64(op, op.Unsqueeze(seed, [0, 2]))  # [1, B, 1]
+    step = threefry.Word(*(op.Unsqueeze(limb, [1, 2]) for limb in count(call.N)))  # [N, 1, 1]
+    word, _ = threefry.threefry2x32(op, key, (count(call.R), step))  # [N, B, R]
+    return op.Reshape(threefry.uniform(op, word), op.Concat(call.N, [-1], [1], axis=0))
