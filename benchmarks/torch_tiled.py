@@ -3,11 +3,14 @@
 import torch
 
 from gptloop import TorchLoop
+from gptloop.torch_loop import Padding
 
 
 class TiledTorchLoop(TorchLoop):
     """A TorchLoop that prefills every candidate."""
 
-    def prefill_candidates(self, ids: torch.Tensor, R: int, new_tokens: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def prefill_candidates(
+        self, ids: torch.Tensor, R: int, new_tokens: int, padding: Padding | None = None
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Logits and KV cache of R candidates per prompt."""
-        return self.prefill(ids.repeat_interleave(R, 0), new_tokens)
+        return self.prefill(ids.repeat_interleave(R, 0), new_tokens, padding and padding.repeat(R))

@@ -4,20 +4,32 @@ Dimensions, as they appear in shape comments and suffixes (`query_BHRd`):
 
     B  prompts                              R  candidates of one prompt (num_return_sequences)
     S  rows = B * R, candidates of one prompt adjacent
-    P  prompt_len                           N  max_new_tokens
+    P  prompt_len                           N  new tokens, at most max_new_tokens
     T  generated tokens in the KV cache     K  token ids kept for the draw (the largest top_k of the call)
     D  n_embd                               H  n_head                d  head_dim = D / H
-    V  vocab_size
+    V  vocab_size                           E  end-of-text ids
 """
 
+# Inputs. Those of shape [1] hold for the call, those of [B] or [1] for each prompt or for all.
 INPUT_IDS = "input_ids"  # int64 [B, P]
+ATTENTION_MASK = "attention_mask"  # int64 [B, P], 1 for a token, 0 for left padding
 MAX_NEW_TOKENS = "max_new_tokens"  # int64 [1]
+MIN_NEW_TOKENS = "min_new_tokens"  # int64 [1]; no end of text among the first so many
 NUM_RETURN_SEQUENCES = "num_return_sequences"  # int64 [1]
 TEMPERATURE = "temperature"  # float32 [B] or [1]; 0 is greedy
 TOP_K = "top_k"  # int64 [B] or [1]; 0 keeps the whole vocabulary
+TOP_P = "top_p"  # float32 [B] or [1]; 1 keeps all
+MIN_P = "min_p"  # float32 [1]; 0 keeps all
+REPETITION_PENALTY = "repetition_penalty"  # float32 [1]; 1 is none
+EOS_TOKEN_IDS = "eos_token_ids"  # int64 [E]; -1 alone for none
+PAD_TOKEN_ID = "pad_token_id"  # int64 [1]; follows a row's end
+RETURN_LOGPROBS = "return_logprobs"  # bool [1]; without it both outputs of log-probabilities are 0
 SEED = "seed"  # int64 [B], 0 to 2^63 - 1
 
-SEQUENCES = "sequences"  # int64 [B, R, N], new tokens only
+# Outputs: new tokens only.
+SEQUENCES = "sequences"  # int64 [B, R, N]
+LOGPROBS = "logprobs"  # float32 [B, R, N], of each token under the distribution it was drawn from
+RAW_LOGPROBS = "raw_logprobs"  # float32 [B, R, N], under the model's own
 
 # Keys of the file's metadata_props. Every value is a string, as ONNX demands.
 META_VERSION = "gptloop_version"

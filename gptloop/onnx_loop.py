@@ -6,17 +6,16 @@ Knows the graph's inputs and outputs and ONNX Runtime's options; nothing of how 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 
 from gptloop import names
+from gptloop.loop import Loop, Outputs
 from gptloop.model_file import read_model
-from gptloop.request import check_request
+from gptloop.request import Request
 
 
 class _Bounds:
@@ -25,7 +24,7 @@ class _Bounds:
         self.n_positions: int = config["n_positions"]
 
 
-class OnnxLoop:
+class OnnxLoop(Loop):
     """An exported model, ready to generate; may be shared by threads.
 
     Args:
@@ -41,60 +40,32 @@ class OnnxLoop:
     def __init__(self, path: str | Path, *, device: str = "auto", threads: int | None = None):
         self.path = Path(path)
         self.metadata = read_model(self.path).metadata
-        self._bounds = _Bounds(json.loads(self.metadata[names.META_CONFIG]))
+        super().__init__(_Bounds(json.loads(self.metadata[names.META_CONFIG])))
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or 0
         self.session = ort.InferenceSession(self.path, options, providers=_providers(device))
 
-    def generate(
-        self,
-        input_ids: npt.ArrayLike,
-        *,
-        max_new_tokens: int,
-        num_return_sequences: int = 1,
-        temperature: float | Sequence[float] = 1.0,
-        top_k: int | Sequence[int] = 50,
-        seed: int | Sequence[int] = 0,
-    ) -> npt.NDArray[np.int64]:
-        """Sample continuations of the prompts.
-
-        Args:
-            input_ids: Integers [B, P], B prompts of P tokens each, within the vocabulary.
-            max_new_tokens: N, at least 1; P + N may not exceed the model's n_positions.
-            num_return_sequences: R candidates of each prompt, at least 1.
-            temperature: Divides the logits; 0 is greedy. One number, or one per prompt.
-            top_k: How many of the most likely tokens are drawn from, equally likely ones by lower id; 0 to V, 0 for the
-                whole vocabulary. One number, or one per prompt.
-            seed: 0 to 2^63 - 1. One number (prompt i then has seed + i), or one per prompt. The same seed gives the
-                same tokens, whatever else is in the batch.
-
-        Returns:
-            int64 [B * R, N], new tokens only, the candidates of one prompt adjacent.
-
-        Raises:
-            ValueError: Naming the argument, the value and the bound, before any work is done.
-        """
-        request = check_request(
-            self._bounds,
-            input_ids,
-            max_new_tokens=max_new_tokens,
-            num_return_sequences=num_return_sequences,
-            temperature=temperature,
-            top_k=top_k,
-            seed=seed,
-        )
+    def _run(self, request: Request) -> Outputs:
         feeds = {
             names.INPUT_IDS: request.input_ids,
+            names.ATTENTION_MASK: request.attention_mask,
             names.MAX_NEW_TOKENS: np.array([request.max_new_tokens]),
+            names.MIN_NEW_TOKENS: np.array([request.min_new_tokens]),
             names.NUM_RETURN_SEQUENCES: np.array([request.num_return_sequences]),
             names.TEMPERATURE: request.temperature,
             names.TOP_K: request.top_k,
+            names.TOP_P: request.top_p,
+            names.MIN_P: np.array([request.min_p], dtype=np.float32),
+            names.REPETITION_PENALTY: np.array([request.repetition_penalty], dtype=np.float32),
+            names.EOS_TOKEN_IDS: np.array(request.eos_token_ids or (-1,)),
+            names.PAD_TOKEN_ID: np.array([request.pad_token_id]),
+            names.RETURN_LOGPROBS: np.array([request.return_logprobs]),
             names.SEED: request.seed,
         }
-        (sequences,) = self.session.run([names.SEQUENCES], feeds)
-        return sequences.reshape(-1, request.max_new_tokens)
+        outputs = self.session.run([names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS], feeds)
+        return Outputs(*(x.reshape(-1, x.shape[-1]) for x in outputs))  # [B, R, N] -> [B * R, N]
 
 
 def _providers(device: str) -> list[str]:

@@ -24,6 +24,8 @@ from gptloop.request import Request
 from gptloop.threefry import uniforms
 from gptloop.torch_loop import TorchLoop
 
+_Numbers = npt.NDArray[np.float64]
+
 ERRORS_EXCUSED = 4.0
 ROWS_PER_EXCUSE = 100
 
@@ -72,13 +74,15 @@ class Judge:
         Args:
             request: The call.
             expected: int64 [S, N], the oracle's.
-            found: int64 [S, N].
+            found: int64 [S, N], N maybe another where rows ended.
 
         Raises:
-            ParityError: If shapes differ, a difference is no near-tie, or more than 1 row in 100 (rounded up) differs.
+            ParityError: If the rows are not as many, a difference is no near-tie, or more than 1 row in 100
+                (rounded up) differs.
         """
-        if expected.shape != found.shape:
-            raise ParityError(f"shape {found.shape} instead of {expected.shape}")
+        if len(expected) != len(found):
+            raise ParityError(f"{len(found)} rows instead of {len(expected)}")
+        expected, found = (_padded(tokens, request) for tokens in (expected, found))
         divergences = first_differences(expected, found)
         for divergence in divergences:
             self._excuse(request, expected, divergence)
@@ -89,19 +93,26 @@ class Judge:
 
     def _excuse(self, request: Request, expected: npt.NDArray[np.int64], at: Divergence) -> None:
         """Return if the divergence is a near-tie, else raise."""
-        prompt = request.input_ids[at.row // request.num_return_sequences]
-        ids = np.concatenate([prompt, expected[at.row, : at.step]])[None]
-        step = Step(request, at, self._logits(ids, torch.float64), self._logits(ids, torch.float32))
+        prompt = at.row // request.num_return_sequences
+        text = request.input_ids[prompt][request.attention_mask[prompt] == 1]
+        ids = np.concatenate([text, expected[at.row, : at.step]])
+        step = Step(request, at, ids, self._logits(ids[None], torch.float64), self._logits(ids[None], torch.float32))
         for token in (at.expected, at.found):
             if not step.explains(token):
                 raise ParityError(f"row {at.row}, step {at.step}: {at.found} instead of {at.expected}; {step}")
 
-    def _logits(self, ids: npt.NDArray[np.int64], dtype: torch.dtype) -> npt.NDArray[np.float64]:
+    def _logits(self, ids: npt.NDArray[np.int64], dtype: torch.dtype) -> _Numbers:
         if dtype not in self._loops:
             self._loops[dtype] = TorchLoop(self._checkpoint, device="cpu", dtype=dtype)
         with torch.inference_mode():
             logits, _ = self._loops[dtype].prefill(torch.from_numpy(ids), new_tokens=1)
         return logits[0].double().numpy()
+
+
+def _padded(tokens: npt.NDArray[np.int64], request: Request) -> npt.NDArray[np.int64]:
+    """All rows as long as the call allows: a generation that ended early is padding from there on."""
+    missing = request.max_new_tokens - tokens.shape[1]
+    return np.pad(tokens, ((0, 0), (0, missing)), constant_values=request.pad_token_id)
 
 
 def first_differences(expected: npt.NDArray[np.int64], found: npt.NDArray[np.int64]) -> list[Divergence]:
@@ -118,55 +129,89 @@ def first_differences(expected: npt.NDArray[np.int64], found: npt.NDArray[np.int
 class Step:
     """One draw, computed exactly, and how far float32 may move it.
 
+    Top-k, top-p and min-p each keep a prefix of the ids in descending order of their logits, so what float32 may change
+    is where that prefix ends, which of two nearly equal logits is its last, and the running sum.
+
     Args:
         request: The call.
         at: The row and step.
+        seen: int64, the row's prompt and its tokens before the step.
         exact: Logits [V] in float64.
         rounded: Logits [V] in float32, held in float64.
     """
 
     def __init__(
-        self, request: Request, at: Divergence, exact: npt.NDArray[np.float64], rounded: npt.NDArray[np.float64]
+        self, request: Request, at: Divergence, seen: npt.NDArray[np.int64], exact: _Numbers, rounded: _Numbers
     ):
         prompt, candidate = divmod(at.row, request.num_return_sequences)
         greedy = request.temperature[prompt] == 0
         self._temperature = 1.0 if greedy else float(request.temperature[prompt])
         self._top_k = 1 if greedy else int(request.top_k[prompt]) or len(exact)
-        self._exact, self._rounded = exact, rounded
+        self._top_p, self._min_p = float(request.top_p[prompt]), request.min_p
+        self._exact, self._rounded = (_processed(logits, request, seen, at.step) for logits in (exact, rounded))
         self._number = uniforms(request.seed[prompt : prompt + 1], candidate + 1, at.step + 1)[0, candidate, at.step]
 
     def explains(self, token: int) -> bool:
         """Whether the token is drawn once kept ids and running sum may be off by the float32 error, 4 times over."""
-        return any(self._distance(token, kept) <= ERRORS_EXCUSED * self._cdf_error(kept) for kept in self._kept_sets())
+        return any(self._distance(token, kept) <= ERRORS_EXCUSED * self._error(kept) for kept in self._kept_sets())
 
     def _kept_sets(self) -> list[npt.NDArray[np.int64]]:
-        """The ids that top-k keeps, ascending; and, at a near-tie, those with the two logits at the cut swapped."""
+        """The ids that are kept, ascending; and those that are kept where a cut is a near-tie."""
         order = np.argsort(-self._exact, kind="stable")
-        sets = [order[: self._top_k]]
-        if self._top_k < len(order):
-            inside, outside = order[self._top_k - 1 : self._top_k + 1]
-            if self._exact[inside] - self._exact[outside] <= ERRORS_EXCUSED * np.abs(self._exact - self._rounded).max():
-                sets.append(np.append(order[: self._top_k - 1], outside))
+        by_rank = order[: self._top_k]
+        probs = self._shares(self._exact, by_rank)
+        before, floor = np.cumsum(probs) - probs, probs[0] * self._min_p
+        tolerance = ERRORS_EXCUSED * self._error(by_rank)
+        top_p = self._top_p if self._top_p < 1 else np.inf
+        length = int(((before < top_p) & (probs >= floor)).sum())
+        unsure = (np.abs(before - top_p) <= tolerance) | (np.abs(probs - floor) <= tolerance)
+        sets = [by_rank[:length]]
+        if length > 1 and unsure[length - 1]:
+            sets.append(by_rank[: length - 1])
+        if length < len(by_rank) and unsure[length]:
+            sets.append(by_rank[: length + 1])
+        if length == self._top_k < len(order) and self._cut_is_near_tie(*order[length - 1 : length + 1]):
+            sets.append(np.append(order[: length - 1], order[length]))
         return [np.sort(kept) for kept in sets]
 
-    def _cdf(self, logits: npt.NDArray[np.float64], kept: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        weights = np.exp((logits[kept] - logits[kept].max()) / self._temperature)
-        return np.cumsum(weights) / weights.sum()
+    def _cut_is_near_tie(self, inside: int, outside: int) -> bool:
+        return bool(self._exact[inside] - self._exact[outside] <= ERRORS_EXCUSED * self._logit_error())
 
-    def _cdf_error(self, kept: npt.NDArray[np.int64]) -> float:
-        return float(np.abs(self._cdf(self._exact, kept) - self._cdf(self._rounded, kept)).max())
+    def _logit_error(self) -> float:
+        finite = np.isfinite(self._exact)
+        return float(np.abs(self._exact[finite] - self._rounded[finite]).max())
+
+    def _shares(self, logits: _Numbers, kept: npt.NDArray[np.int64]) -> _Numbers:
+        weights = np.exp((logits[kept] - logits[kept].max()) / self._temperature)
+        shares: _Numbers = weights / weights.sum()
+        return shares
+
+    def _error(self, kept: npt.NDArray[np.int64]) -> float:
+        """The float32 error of the running sum over these ids."""
+        exact, rounded = (np.cumsum(self._shares(logits, kept)) for logits in (self._exact, self._rounded))
+        return float(np.abs(exact - rounded).max())
 
     def _distance(self, token: int, kept: npt.NDArray[np.int64]) -> float:
         """How far the uniform number lies outside the token's share of the running sum; infinite if it has none."""
         if token not in kept:
             return math.inf
         index = int(np.searchsorted(kept, token))
-        shares = np.append(0.0, self._cdf(self._exact, kept))
-        return float(max(shares[index] - self._number, self._number - shares[index + 1], 0.0))
+        sums = np.append(0.0, np.cumsum(self._shares(self._exact, kept)))
+        return float(max(sums[index] - self._number, self._number - sums[index + 1], 0.0))
 
     def __str__(self) -> str:
         order = np.argsort(-self._exact, kind="stable")
-        error = np.abs(self._exact - self._rounded).max()
+        error = self._logit_error()
         return (
             f"uniform {self._number:.9g}, largest logits at ids {order[:3].tolist()}, float32 logit error {error:.3g}"
         )
+
+
+def _processed(logits: _Numbers, request: Request, seen: npt.NDArray[np.int64], step: int) -> _Numbers:
+    """The logits after repetition penalty and min_new_tokens."""
+    logits, penalty = logits.copy(), request.repetition_penalty
+    ids = np.unique(seen)
+    logits[ids] = np.where(logits[ids] < 0, logits[ids] * penalty, logits[ids] / penalty)
+    if step < request.min_new_tokens:
+        logits[list(request.eos_token_ids)] = -np.inf
+    return logits

@@ -5,8 +5,10 @@ Knows the bounds of the arguments; knows neither runtime.
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Sequence
+import secrets
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -30,18 +32,34 @@ class Request:
 
     Attributes:
         input_ids: int64 [B, P].
+        attention_mask: int64 [B, P], 0 for left padding.
         max_new_tokens: N.
+        min_new_tokens: No end of text among the first so many.
         num_return_sequences: R.
         temperature: float32 [B].
         top_k: int64 [B].
+        top_p: float32 [B].
+        min_p: 0 to 1.
+        repetition_penalty: Above 0.
+        eos_token_ids: Maybe none.
+        pad_token_id: Follows a row's end; 0 where nothing ends a row.
+        return_logprobs: Whether log-probabilities are wanted.
         seed: int64 [B].
     """
 
     input_ids: npt.NDArray[np.int64]
+    attention_mask: npt.NDArray[np.int64]
     max_new_tokens: int
+    min_new_tokens: int
     num_return_sequences: int
     temperature: npt.NDArray[np.float32]
     top_k: npt.NDArray[np.int64]
+    top_p: npt.NDArray[np.float32]
+    min_p: float
+    repetition_penalty: float
+    eos_token_ids: tuple[int, ...]
+    pad_token_id: int
+    return_logprobs: bool
     seed: npt.NDArray[np.int64]
 
 
@@ -50,10 +68,18 @@ def check_request(
     input_ids: npt.ArrayLike,
     *,
     max_new_tokens: int,
-    num_return_sequences: int,
-    temperature: float | Sequence[float],
-    top_k: int | Sequence[int],
-    seed: int | Sequence[int],
+    attention_mask: npt.ArrayLike | None = None,
+    num_return_sequences: int = 1,
+    temperature: float | Sequence[float] = 1.0,
+    top_k: int | Sequence[int] = 50,
+    top_p: float | Sequence[float] = 1.0,
+    min_p: float = 0.0,
+    repetition_penalty: float = 1.0,
+    min_new_tokens: int = 0,
+    seed: int | Sequence[int] | None = 0,
+    eos_token_id: int | Sequence[int] | None = None,
+    pad_token_id: int | None = None,
+    return_logprobs: bool = False,
 ) -> Request:
     """Turn a call's arguments into a Request.
 
@@ -61,10 +87,18 @@ def check_request(
         bounds: The model's vocabulary size and number of positions.
         input_ids: As `gptloop.OnnxLoop.generate`, like all that follows.
         max_new_tokens: New tokens per row.
+        attention_mask: 1 for a token, 0 for left padding.
         num_return_sequences: Candidates per prompt.
         temperature: One, or one per prompt.
         top_k: One, or one per prompt.
-        seed: One (prompt i then has seed + i), or one per prompt.
+        top_p: One, or one per prompt.
+        min_p: One for the call.
+        repetition_penalty: One for the call.
+        min_new_tokens: New tokens before an end of text.
+        seed: One (prompt i then has seed + i), one per prompt, or None for fresh ones.
+        eos_token_id: What ends a row.
+        pad_token_id: What follows it.
+        return_logprobs: Whether log-probabilities are wanted.
 
     Raises:
         ValueError: Naming the argument, the value and the bound.
@@ -77,13 +111,25 @@ def check_request(
             f"prompt_len {prompt_len} + max_new_tokens {new_tokens} = {prompt_len + new_tokens} "
             f"is above the model's n_positions {bounds.n_positions}"
         )
+    min_tokens = _whole_number("min_new_tokens", min_new_tokens, at_least=0)
+    if min_tokens > new_tokens:
+        raise ValueError(f"min_new_tokens must be at most max_new_tokens {new_tokens}, got {min_tokens}")
+    eos_token_ids = _check_eos(eos_token_id, bounds.vocab_size)
     return Request(
         input_ids=ids,
+        attention_mask=_check_mask(attention_mask, ids.shape),
         max_new_tokens=new_tokens,
+        min_new_tokens=min_tokens,
         num_return_sequences=_whole_number("num_return_sequences", num_return_sequences, at_least=1),
         temperature=_check_temperature(_per_prompt("temperature", temperature, prompts)),
         top_k=_check_top_k(_per_prompt("top_k", top_k, prompts), bounds.vocab_size),
-        seed=_check_seed(seed, prompts),
+        top_p=_check_top_p(_per_prompt("top_p", top_p, prompts)),
+        min_p=_number("min_p", min_p, "within 0..1", lambda x: 0 <= x <= 1),
+        repetition_penalty=_number("repetition_penalty", repetition_penalty, "above 0", lambda x: x > 0),
+        eos_token_ids=eos_token_ids,
+        pad_token_id=_check_pad(pad_token_id, eos_token_ids, bounds.vocab_size),
+        return_logprobs=bool(return_logprobs),
+        seed=_fresh_seeds(prompts) if seed is None else _check_seed(seed, prompts),
     )
 
 
@@ -102,6 +148,52 @@ def _check_ids(input_ids: npt.ArrayLike, vocab_size: int) -> npt.NDArray[np.int6
     if outside.size:
         raise ValueError(f"input_ids must be within 0..{vocab_size - 1} (vocab_size {vocab_size}), got {outside[0]}")
     return np.ascontiguousarray(ids, dtype=np.int64)
+
+
+def _check_mask(attention_mask: npt.ArrayLike | None, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    if attention_mask is None:
+        return np.ones(shape, dtype=np.int64)
+    mask = np.asarray(attention_mask)
+    if mask.shape != shape:
+        raise ValueError(f"attention_mask must have input_ids' shape {list(shape)}, got {list(mask.shape)}")
+    if not np.isin(mask, (0, 1)).all():
+        raise ValueError(f"attention_mask must be 0 or 1, got {mask[~np.isin(mask, (0, 1))][0]}")
+    mask = np.ascontiguousarray(mask, dtype=np.int64)
+    for row in np.flatnonzero(mask.sum(1) == 0):
+        raise ValueError(f"attention_mask must leave each prompt at least 1 token, row {row} has none")
+    for row in np.flatnonzero((np.diff(mask, axis=1) < 0).any(1)):
+        raise ValueError(f"attention_mask must pad on the left (0s before 1s), row {row} is {mask[row].tolist()}")
+    return mask
+
+
+def _check_eos(eos_token_id: Any, vocab_size: int) -> tuple[int, ...]:
+    if eos_token_id is None:
+        return ()
+    values = [eos_token_id] if np.ndim(eos_token_id) == 0 else list(eos_token_id)
+    return tuple(_token_id("eos_token_id", value, vocab_size) for value in values)
+
+
+def _check_pad(pad_token_id: Any, eos_token_ids: tuple[int, ...], vocab_size: int) -> int:
+    if pad_token_id is None:
+        return eos_token_ids[0] if eos_token_ids else 0
+    return _token_id("pad_token_id", pad_token_id, vocab_size)
+
+
+def _token_id(name: str, value: Any, vocab_size: int) -> int:
+    number = _whole_number(name, value, at_least=0)
+    if number >= vocab_size:
+        raise ValueError(f"{name} must be within 0..{vocab_size - 1} (vocab_size {vocab_size}), got {number}")
+    return number
+
+
+def _number(name: str, value: Any, bound: str, holds: Callable[[float], bool]) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be a number, got {value!r}") from error
+    if not (math.isfinite(number) and holds(number)):
+        raise ValueError(f"{name} must be {bound}, got {number}")
+    return number
 
 
 def _whole_number(name: str, value: Any, at_least: int) -> int:
@@ -143,6 +235,15 @@ def _check_top_k(values: list[Any], vocab_size: int) -> npt.NDArray[np.int64]:
     if top_k.max() > vocab_size:
         raise ValueError(f"top_k must be within 0..{vocab_size} (0 keeps the whole vocabulary), got {top_k.max()}")
     return top_k
+
+
+def _check_top_p(values: list[Any]) -> npt.NDArray[np.float32]:
+    numbers = [_number("top_p", value, "above 0 and at most 1 (1 keeps all)", lambda x: 0 < x <= 1) for value in values]
+    return np.asarray(numbers, dtype=np.float32)
+
+
+def _fresh_seeds(prompts: int) -> npt.NDArray[np.int64]:
+    return np.asarray([secrets.randbelow(2**63) for _ in range(prompts)], dtype=np.int64)
 
 
 def _check_seed(seed: Any, prompts: int) -> npt.NDArray[np.int64]:

@@ -7,16 +7,13 @@ and its cache repeated for the candidates. Knows nothing of ONNX.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
 from gptloop.checkpoint import Checkpoint, Model, open_checkpoint, query_scale
-from gptloop.request import Request, check_request
-from gptloop.threefry import uniforms
+from gptloop.loop import Loop, Outputs
+from gptloop.request import Request
+from gptloop.torch_sampling import Sampler
 
 ACTIVATIONS = {
     "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
@@ -30,7 +27,7 @@ ACTIVATIONS = {
 }
 
 
-class TorchLoop:
+class TorchLoop(Loop):
     """The KV-cached PyTorch loop.
 
     Args:
@@ -44,6 +41,7 @@ class TorchLoop:
 
     def __init__(self, model: Model | Checkpoint, *, device: str = "auto", dtype: torch.dtype | None = None):
         checkpoint = open_checkpoint(model)
+        super().__init__(checkpoint.config)
         self.config = checkpoint.config
         self.device = _device(device)
         self.dtype = dtype or torch.float32
@@ -51,51 +49,38 @@ class TorchLoop:
         self._head = self._w.get("lm_head.weight", self._w["wte.weight"])
         self._activation = ACTIVATIONS[self.config.activation_function]
 
-    def generate(
-        self,
-        input_ids: npt.ArrayLike,
-        *,
-        max_new_tokens: int,
-        num_return_sequences: int = 1,
-        temperature: float | Sequence[float] = 1.0,
-        top_k: int | Sequence[int] = 50,
-        seed: int | Sequence[int] = 0,
-    ) -> npt.NDArray[np.int64]:
-        """Generate; arguments, result and errors are those of `gptloop.OnnxLoop.generate`."""
-        request = check_request(
-            self.config,
-            input_ids,
-            max_new_tokens=max_new_tokens,
-            num_return_sequences=num_return_sequences,
-            temperature=temperature,
-            top_k=top_k,
-            seed=seed,
-        )
-        return self._run(request)
-
     @torch.inference_mode()
-    def _run(self, request: Request) -> npt.NDArray[np.int64]:
+    def _run(self, request: Request) -> Outputs:
         R, N = request.num_return_sequences, request.max_new_tokens
-        ids = torch.from_numpy(request.input_ids).to(self.device)
+        ids, mask = (torch.from_numpy(x).to(self.device) for x in (request.input_ids, request.attention_mask))
+        padding = Padding(mask) if request.attention_mask.min() == 0 else None
         sampler = Sampler(request, self.device)
-        logits, cache = self.prefill_candidates(ids, R, new_tokens=N)
-        tokens = [sampler.draw(logits, 0)]
+        logits, cache = self.prefill_candidates(ids, R, new_tokens=N, padding=padding)
+        rows_padding = padding and padding.repeat(R)
+        token = sampler.draw(logits, 0)
         for step in range(1, N):
-            logits = self.decode_one_token(tokens[-1], cache, past_len=ids.shape[1] + step - 1)
-            tokens.append(sampler.draw(logits, step))
-        return torch.stack(tokens, 1).cpu().numpy()
+            if sampler.all_ended():
+                break
+            past_len = ids.shape[1] + step - 1
+            token = sampler.draw(self.decode_one_token(token, cache, past_len, rows_padding), step)
+        return sampler.outputs()
 
-    def prefill_candidates(self, ids: torch.Tensor, R: int, new_tokens: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def prefill_candidates(
+        self, ids: torch.Tensor, R: int, new_tokens: int, padding: Padding | None = None
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Logits [B * R, V] and KV cache of R candidates per prompt: each prompt is prefilled once."""
-        logits, cache = self.prefill(ids, new_tokens)
+        logits, cache = self.prefill(ids, new_tokens, padding)
         return logits.repeat_interleave(R, 0), [kv.repeat_interleave(R, 1) for kv in cache]
 
-    def prefill(self, ids: torch.Tensor, new_tokens: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def prefill(
+        self, ids: torch.Tensor, new_tokens: int, padding: Padding | None = None
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """The pass over the prompts.
 
         Args:
             ids: int64 [B, P].
             new_tokens: How many more positions the KV cache has room for, plus one.
+            padding: Where the prompts are padded, if any is.
 
         Returns:
             Logits [B, V] of the last positions, and per layer K and V as [2, B, H, P + new_tokens - 1, d].
@@ -106,25 +91,34 @@ class TorchLoop:
             torch.empty(2, B, H, P + new_tokens - 1, D // H, dtype=self.dtype, device=self.device)
             for _ in range(self.config.n_layer)
         ]
-        x = (self._w["wte.weight"][ids] + self._w["wpe.weight"][:P]).view(B * P, D)
-        x = self._blocks(x, cache, past_len=0, rows=B)
+        positions = self._w["wpe.weight"][:P] if padding is None else self._w["wpe.weight"][padding.positions]
+        x = (self._w["wte.weight"][ids] + positions).view(B * P, D)
+        x = self._blocks(x, cache, past_len=0, rows=B, seen=padding.causal() if padding else None)
         return self._lm_head(x.view(B, P, D)[:, -1]), cache
 
-    def decode_one_token(self, token: torch.Tensor, cache: list[torch.Tensor], past_len: int) -> torch.Tensor:
+    def decode_one_token(
+        self, token: torch.Tensor, cache: list[torch.Tensor], past_len: int, padding: Padding | None = None
+    ) -> torch.Tensor:
         """One decode step: logits [S, V] after `token` [S], whose K and V go into the cache at `past_len`."""
-        x = self._w["wte.weight"][token] + self._w["wpe.weight"][past_len]
-        return self._lm_head(self._blocks(x, cache, past_len, rows=len(token)))
+        position = past_len if padding is None else past_len - padding.lengths
+        x = self._w["wte.weight"][token] + self._w["wpe.weight"][position]
+        seen = padding.seen(past_len + 1) if padding else None
+        return self._lm_head(self._blocks(x, cache, past_len, rows=len(token), seen=seen))
 
-    def _blocks(self, x: torch.Tensor, cache: list[torch.Tensor], past_len: int, rows: int) -> torch.Tensor:
+    def _blocks(
+        self, x: torch.Tensor, cache: list[torch.Tensor], past_len: int, rows: int, seen: torch.Tensor | None
+    ) -> torch.Tensor:
         for layer in range(self.config.n_layer):
             h = f"h.{layer}"
             qkv = self._linear(f"{h}.attn.c_attn", self._layer_norm(f"{h}.ln_1", x))
-            x = x + self._linear(f"{h}.attn.c_proj", self._attend(qkv, cache[layer], past_len, rows, layer))
+            x = x + self._linear(f"{h}.attn.c_proj", self._attend(qkv, cache[layer], past_len, rows, layer, seen))
             inner = self._activation(self._linear(f"{h}.mlp.c_fc", self._layer_norm(f"{h}.ln_2", x)))
             x = x + self._linear(f"{h}.mlp.c_proj", inner)
         return x
 
-    def _attend(self, qkv: torch.Tensor, cache: torch.Tensor, past_len: int, rows: int, layer: int) -> torch.Tensor:
+    def _attend(
+        self, qkv: torch.Tensor, cache: torch.Tensor, past_len: int, rows: int, layer: int, seen: torch.Tensor | None
+    ) -> torch.Tensor:
         H, D = self.config.n_head, self.config.n_embd
         new = qkv.shape[0] // rows
         query, key, value = qkv.view(rows, new, 3, H, D // H).permute(2, 0, 3, 1, 4)  # each [rows, H, new, d]
@@ -132,8 +126,14 @@ class TorchLoop:
         cache[1, :, :, past_len : past_len + new] = value
         keys, values = cache[:, :, :, : past_len + new]
         # A prompt is the only pass of more than one position, and it starts the cache.
-        scale = query_scale(self.config, layer)
-        x = F.scaled_dot_product_attention(query, keys, values, is_causal=new > 1, scale=scale)
+        x = F.scaled_dot_product_attention(
+            query,
+            keys,
+            values,
+            attn_mask=seen,
+            is_causal=new > 1 and seen is None,
+            scale=query_scale(self.config, layer),
+        )
         return x.transpose(1, 2).reshape(rows * new, D)
 
     def _lm_head(self, x: torch.Tensor) -> torch.Tensor:
@@ -147,44 +147,35 @@ class TorchLoop:
         return torch.addmm(self._w[f"{name}.bias"], x, self._w[f"{name}.weight"])
 
 
-class Sampler:
-    """Draws one token per row and step, by the same rule and the same numbers as the graph (graph/sampling.py)."""
+class Padding:
+    """Left padding of a batch.
 
-    def __init__(self, request: Request, device: torch.device):
-        R = request.num_return_sequences
-        numbers = uniforms(request.seed, R, request.max_new_tokens)  # [B, R, N]
-        self._uniforms = torch.from_numpy(numbers).reshape(-1, request.max_new_tokens, 1).to(device)
-        temperature, top_k = (
-            torch.from_numpy(x).to(device).repeat_interleave(R).unsqueeze(1)
-            for x in (request.temperature, request.top_k)
-        )
-        greedy = temperature == 0
-        self._temperature = torch.where(greedy, 1.0, temperature)  # [S, 1]
-        self._top_k = torch.where(greedy, 1, top_k)  # [S, 1]
-        self._k_max = max(1, int(self._top_k.max()))
-        self._any_whole = bool((self._top_k == 0).any())
+    Args:
+        mask: int64 [rows, P], 0 for padding.
 
-    def draw(self, logits: torch.Tensor, step: int) -> torch.Tensor:
-        """Logits [S, V] -> token ids [S]."""
-        ids, probs = self.kept(logits)
-        cdf = probs.cumsum(-1)
-        total = cdf[:, -1:]
-        passed = (cdf <= self._uniforms[:, step] * total) & (cdf < total)
-        index = passed.sum(-1, keepdim=True)
-        return (index if ids is None else ids.gather(1, index)).squeeze(1)
+    Attributes:
+        positions: int64 [rows, P], counted from each row's first token.
+        lengths: int64 [rows], how many are padding.
+    """
 
-    def kept(self, logits: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """What is drawn from: token ids in ascending order (None: all of them) and their probabilities."""
-        logits = logits.float()
-        values, ids = logits.topk(self._k_max)
-        beyond = torch.arange(self._k_max, device=logits.device) >= self._top_k
-        values = values.masked_fill(beyond, -torch.inf)
-        if self._any_whole:
-            cut = torch.full_like(logits, -torch.inf).scatter_(1, ids, values)
-            whole = torch.where(self._top_k == 0, logits, cut)
-            return None, (whole / self._temperature).softmax(-1)
-        ids, order = ids.sort(-1)
-        return ids, (values.gather(1, order) / self._temperature).softmax(-1)
+    def __init__(self, mask: torch.Tensor):
+        self._mask = mask
+        self.positions = (mask.cumsum(1) - 1).clamp(min=0)
+        self.lengths = mask.shape[1] - mask.sum(1)
+
+    def repeat(self, R: int) -> Padding:
+        """The same for R candidates of each row."""
+        return Padding(self._mask.repeat_interleave(R, 0))
+
+    def seen(self, length: int) -> torch.Tensor:
+        """Which positions a row that stands behind the prompt may see: bool [rows, 1, 1, length]."""
+        return F.pad(self._mask, (0, length - self._mask.shape[1]), value=1).bool()[:, None, None, :]
+
+    def causal(self) -> torch.Tensor:
+        """Which positions the prompt's own see: bool [rows, 1, P, P]; padding sees itself, or softmax had nothing."""
+        P = self._mask.shape[1]
+        one = torch.ones(P, P, dtype=torch.bool, device=self._mask.device)
+        return (self.seen(P) & one.tril()) | torch.eye(P, dtype=torch.bool, device=self._mask.device)
 
 
 def _device(name: str) -> torch.device:

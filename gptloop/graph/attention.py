@@ -12,6 +12,14 @@ import onnx_ir as ir
 from onnxscript import OpBuilder
 
 NEVER = float("-inf")
+LOWEST = -3.4028234663852886e38  # the least float32: unlike -inf it leaves a row that sees nothing else a softmax
+
+
+class PromptMask(NamedTuple):
+    """Added to scores over the prompt: 0, or a number that leaves no probability."""
+
+    padding_B11P: ir.Value  # for whoever stands behind the prompt
+    causal_B1PP: ir.Value  # for the prompt itself
 
 
 class PromptCache(NamedTuple):
@@ -28,13 +36,16 @@ class GeneratedCache(NamedTuple):
     value_BHRTd: ir.Value
 
 
-def causal_mask(op: OpBuilder, positions_P: ir.Value) -> ir.Value:
-    """What is added to the scores [P, P]: -inf where a position would see a later one."""
-    return op.Where(op.Less(op.Unsqueeze(positions_P, [1]), positions_P), NEVER, 0.0)
+def prompt_mask(op: OpBuilder, attention_mask: ir.Value, positions_P: ir.Value) -> PromptMask:
+    """From attention_mask, int64 [B, P], and the numbers 0 to P - 1."""
+    padding_BP = op.Where(op.Equal(attention_mask, 0), LOWEST, 0.0)
+    future_PP = op.Where(op.Less(op.Unsqueeze(positions_P, [1]), positions_P), NEVER, 0.0)
+    padding_B11P = op.Unsqueeze(padding_BP, [1, 2])
+    return PromptMask(padding_B11P, op.Add(future_PP, padding_B11P))
 
 
 def prefill(
-    op: OpBuilder, qkv: ir.Value, shape_BP3Hd: ir.Value, n_embd: int, mask_PP: ir.Value | None
+    op: OpBuilder, qkv: ir.Value, shape_BP3Hd: ir.Value, n_embd: int, mask: PromptMask, *, last_position: bool
 ) -> tuple[ir.Value, PromptCache]:
     """Causal attention of the prompts on themselves.
 
@@ -43,18 +54,17 @@ def prefill(
         qkv: [B * P, 3D].
         shape_BP3Hd: int64 [5].
         n_embd: D.
-        mask_PP: Added to the scores, or None to attend from the last position only, which sees every position.
+        mask: The prompts'.
+        last_position: Attend from the last position only.
 
     Returns:
-        [B * P, D] (or [B, D] without a mask), and the layer's PromptCache.
+        [B * P, D], or [B, D] of the last positions, and the layer's PromptCache.
     """
     query, key, value = (op.Squeeze(x, [0]) for x in _split_heads(op, qkv, shape_BP3Hd))  # [B, H, P, d]
     key_BHdP = op.Transpose(key, perm=[0, 1, 3, 2])
-    if mask_PP is None:
+    if last_position:
         query = op.Slice(query, [-1], [2**31 - 1], [2])  # [B, H, 1, d]
-        scores = op.MatMul(query, key_BHdP)
-    else:
-        scores = op.Add(op.MatMul(query, key_BHdP), mask_PP)
+    scores = op.Add(op.MatMul(query, key_BHdP), mask.padding_B11P if last_position else mask.causal_B1PP)
     context = op.MatMul(op.Softmax(scores, axis=-1), value)
     return _merge_heads(op, context, n_embd), PromptCache(key_BHdP, value)
 
@@ -69,7 +79,13 @@ class DecodeShapes(NamedTuple):
 
 
 def decode(
-    op: OpBuilder, qkv: ir.Value, prompt: PromptCache, past: GeneratedCache, shapes: DecodeShapes, split_PT: ir.Value
+    op: OpBuilder,
+    qkv: ir.Value,
+    prompt: PromptCache,
+    mask: PromptMask,
+    past: GeneratedCache,
+    shapes: DecodeShapes,
+    split_PT: ir.Value,
 ) -> tuple[ir.Value, GeneratedCache]:
     """Attention of one new token per row on its prompt and on what its row has generated.
 
@@ -80,6 +96,7 @@ def decode(
         op: The body's operators.
         qkv: [S, 3D].
         prompt: This layer's, from the outer scope.
+        mask: The prompts', from the outer scope.
         past: This layer's, carried.
         shapes: From the outer scope.
         split_PT: int64 [2], P and the generated length including this token.
@@ -92,7 +109,7 @@ def decode(
     value_BHRTd = op.Concat(past.value_BHRTd, op.Reshape(value, shapes.BHR1d), axis=3)
 
     query_BHRd = op.Reshape(query, shapes.BHRd)
-    prompt_scores_BHRP = op.MatMul(query_BHRd, prompt.key_BHdP)
+    prompt_scores_BHRP = op.Add(op.MatMul(query_BHRd, prompt.key_BHdP), mask.padding_B11P)
     scores_BHRT1 = op.MatMul(key_BHRTd, op.Unsqueeze(query_BHRd, [4]))  # K q instead of q K^T: nothing to transpose
     scores = op.Concat(prompt_scores_BHRP, op.Squeeze(scores_BHRT1, [4]), axis=-1)  # [B, H, R, P + T]
 

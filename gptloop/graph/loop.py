@@ -1,48 +1,92 @@
-"""The standard Loop: one new token per row and trip.
+"""The steps: the first token from the prefill's logits, then the standard Loop, one new token per row and trip.
 
-Its carried values are the last token and every layer's GeneratedCache, which starts empty; the prompts' K and V, the
-weights, the uniform numbers and the settings are read from the outer scope.
+The Loop's carried values are the last token, the tokens so far, which rows have ended, and every layer's
+GeneratedCache, which starts empty. The prompts' K and V, the weights, the uniform numbers and the settings are read
+from the outer scope.
 
 Source: ONNX operator Loop, opset 21.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import NamedTuple
 
 import onnx_ir as ir
 from onnxscript import OpBuilder
 
 from gptloop.graph import attention, sampling
-from gptloop.graph.attention import GeneratedCache, PromptCache
-from gptloop.graph.call import Call
-from gptloop.graph.scope import subgraph
+from gptloop.graph.attention import GeneratedCache
+from gptloop.graph.call import Call, per_row
+from gptloop.graph.prefill import Prompts
+from gptloop.graph.processors import Processors
+from gptloop.graph.sampling import Drawn
+from gptloop.graph.scope import scope, subgraph
+from gptloop.graph.stop import Stop, Stopped
 from gptloop.graph.transformer import Transformer
 
 
-def decode(
-    op: OpBuilder,
-    transformer: Transformer,
-    first_S: ir.Value,
-    prompts: Sequence[PromptCache],
-    uniforms_NS1: ir.Value,
-    settings: sampling.Settings,
-    call: Call,
-) -> ir.Value:
-    """Generate the tokens after the first.
+class Rules(NamedTuple):
+    """How a call samples, and when it stops."""
+
+    uniforms_NS1: ir.Value  # float32
+    settings: sampling.Settings
+    stop: Stop
+    prompt_SP: ir.Value  # int64, the prompt's tokens, padding replaced by one of them
+    repetition_penalty: ir.Value  # float32 [1]
+    penalized: ir.Value  # bool []
+    min_new_tokens: ir.Value  # int64 [], 0 without an end of text
+
+    def step(
+        self, op: OpBuilder, logits_SV: ir.Value, step: ir.Value, ended_S: ir.Value, generated: tuple[ir.Value, ...]
+    ) -> Stopped:
+        """Draw the token of a step (int64 [], from 0), given what the rows have generated, int64 [S, T] if anything."""
+        processors = Processors(
+            penalty=self.repetition_penalty,
+            penalized=self.penalized,
+            seen=(self.prompt_SP, *generated),
+            early=op.Less(step, self.min_new_tokens),
+            eos_token_ids=self.stop.eos_token_ids,
+        )
+        uniform_S1 = op.Gather(self.uniforms_NS1, step, axis=0)
+        drawn = sampling.sample(op, logits_SV, uniform_S1, self.settings, processors)
+        return self.stop.apply(op, drawn, ended_S)
+
+
+def generate(
+    op: OpBuilder, transformer: Transformer, logits_BV: ir.Value, prompts: Prompts, rules: Rules, call: Call
+) -> Drawn:
+    """Generate all tokens.
 
     Args:
         op: The outer graph's operators.
         transformer: The layers.
-        first_S: int64 [S], the first new token of each row.
-        prompts: Every layer's PromptCache.
-        uniforms_NS1: float32 [N, S, 1].
-        settings: How to sample.
+        logits_BV: After the prompts.
+        prompts: What the decode steps read of them.
+        rules: How to sample and stop.
         call: The call's sizes.
 
     Returns:
-        int64 [N - 1, S].
+        Tokens int64 and log-probabilities float32, [N, S] each.
     """
+    rows_1 = op.Mul(call.B, call.R)
+    with scope(op, "first"):
+        none_ended_S = op.Expand(False, rows_1)
+        first = rules.step(op, per_row(op, call, logits_BV), op.Squeeze([0]), none_ended_S, ())
+    later = _decode(op, transformer, first, prompts, rules, call)
+    # A Loop of no trips cannot know S: its scan outputs are [0, 0] in ONNX Runtime.
+    shape_TS = op.Concat(op.Shape(later[0], start=0, end=1), rows_1, axis=0)
+    return Drawn(
+        *(
+            op.Concat(op.Unsqueeze(head_S, [0]), op.Reshape(tail_TS, shape_TS, allowzero=1), axis=0)
+            for head_S, tail_TS in zip(first.drawn, later, strict=True)
+        )
+    )
+
+
+def _decode(
+    op: OpBuilder, transformer: Transformer, first: Stopped, prompts: Prompts, rules: Rules, call: Call
+) -> Drawn:
+    """The Loop, after the first token: its scan outputs, [trips, S]."""
     H, d = transformer.n_head, transformer.head_dim
     shapes = attention.DecodeShapes(
         D=transformer.n_embd,
@@ -50,36 +94,45 @@ def decode(
         BHRd=op.Concat(call.B, [H], call.R, [d], axis=0),
         BHR1d=op.Concat(call.B, [H], call.R, [1, d], axis=0),
     )
+    lengths_S = op.Squeeze(per_row(op, call, prompts.lengths_B1), [1])
 
     def decode_one_token(
-        op: OpBuilder, iteration: ir.Value, condition: ir.Value, token_S: ir.Value, *carried: ir.Value
+        op: OpBuilder,
+        iteration: ir.Value,
+        condition: ir.Value,
+        token_S: ir.Value,
+        generated_ST: ir.Value,
+        ended_S: ir.Value,
+        *carried: ir.Value,
     ) -> list[ir.Value]:
-        new_len_1 = op.Unsqueeze(op.Add(iteration, 1), [0])  # T, this token included
-        split_PT = op.Concat(call.P, new_len_1, axis=0)
-        x = transformer.embed(op, token_S, op.Add(call.P, iteration))  # [S, D]
+        step = op.Add(iteration, 1)  # also T, the token that is embedded included
+        split_PT = op.Concat(call.P, op.Unsqueeze(step, [0]), axis=0)
+        x = transformer.embed(op, token_S, op.Add(lengths_S, iteration))  # [S, D]
         presents: list[GeneratedCache] = []
 
         def attend(qkv: ir.Value) -> ir.Value:
             layer = len(presents)
             past = GeneratedCache(*carried[2 * layer : 2 * layer + 2])
-            context, present = attention.decode(op, qkv, prompts[layer], past, shapes, split_PT)
+            context, present = attention.decode(op, qkv, prompts.caches[layer], prompts.mask, past, shapes, split_PT)
             presents.append(present)
             return context
 
         for layer in range(transformer.n_layer):
             x = transformer.block(op, layer, x, attend)
-        uniform_S1 = op.Gather(uniforms_NS1, op.Squeeze(new_len_1), axis=0)
-        token_S = sampling.sample(op, transformer.lm_head(op, x), uniform_S1, settings)
+        stopped = rules.step(op, transformer.lm_head(op, x), step, ended_S, (generated_ST,))
+        token_S = stopped.drawn.token
+        generated_ST = op.Concat(generated_ST, op.Unsqueeze(token_S, [1]), axis=1)
         keys_and_values = [kv for present in presents for kv in present]
-        return [op.Identity(condition), token_S, *keys_and_values, op.Identity(token_S)]
+        scanned = [op.Identity(token_S), stopped.drawn.logprob, stopped.drawn.raw_logprob]
+        return [stopped.go_on, token_S, generated_ST, stopped.ended_S, *keys_and_values, *scanned]
 
     nothing_yet = op.Expand(0.0, op.Concat(call.B, [H], call.R, [0, d], axis=0))
-    caches = [nothing_yet] * 2 * transformer.n_layer
+    token_S = first.drawn.token
+    carried = [token_S, op.Unsqueeze(token_S, [1]), first.ended_S, *[nothing_yet] * 2 * transformer.n_layer]
     trips = op.Sub(op.Squeeze(call.N), 1)
     body = subgraph(op, decode_one_token, *_body_signature(transformer))
-    *_, tokens = op.Loop(trips, True, first_S, *caches, body=body, _outputs=len(caches) + 2)
-    # A Loop of no trips cannot know S: its scan output is [0, 0] in ONNX Runtime.
-    return op.Reshape(tokens, op.Concat(op.Sub(call.N, [1]), op.Mul(call.B, call.R), axis=0), allowzero=1)
+    *_, tokens, logprobs, raw_logprobs = op.Loop(trips, first.go_on, *carried, body=body, _outputs=len(carried) + 3)
+    return Drawn(tokens, logprobs, raw_logprobs)
 
 
 def _body_signature(transformer: Transformer) -> tuple[list[ir.Value], list[ir.Value]]:
@@ -91,12 +144,18 @@ def _body_signature(transformer: Transformer) -> tuple[list[ir.Value], list[ir.V
         ir.val("iteration", i64, []),
         ir.val("condition", boolean, []),
         ir.val("token_past", i64, ["S"]),
-        *(ir.val(f"past_{name}", f32, ["B", H, "R", "T", d]) for name in names),
+        ir.val("generated_past", i64, ["S", "T"]),
+        ir.val("ended_past", boolean, ["S"]),
+        *(ir.val(f"past_{name}", f32, ["B", H, "R", "T - 1", d]) for name in names),
     ]
     outputs = [
         ir.val("condition_out", boolean, []),
         ir.val("token_present", i64, ["S"]),
-        *(ir.val(f"present_{name}", f32, ["B", H, "R", "T + 1", d]) for name in names),
+        ir.val("generated_present", i64, ["S", "T + 1"]),
+        ir.val("ended_present", boolean, ["S"]),
+        *(ir.val(f"present_{name}", f32, ["B", H, "R", "T", d]) for name in names),
         ir.val("token", i64, ["S"]),
+        ir.val("logprob", f32, ["S"]),
+        ir.val("raw_logprob", f32, ["S"]),
     ]
     return inputs, outputs

@@ -1,4 +1,4 @@
-"""The whole graph, as a generate call runs: settings, random numbers, prefill, the first token, the Loop.
+"""The whole graph, as a generate call runs: settings, random numbers, prefill, the tokens.
 
 Knows the other modules of this package; not files, runtimes or torch.
 """
@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import onnx_ir as ir
-from onnxscript import GraphBuilder
+from onnxscript import GraphBuilder, OpBuilder
 
 from gptloop import names
-from gptloop.graph import loop, sampling
+from gptloop.graph import loop, sampling, stop
 from gptloop.graph.call import Call, per_row, uniforms
 from gptloop.graph.prefill import prefill
 from gptloop.graph.scope import scope
@@ -21,6 +21,24 @@ from gptloop.graph.transformer import Transformer
 
 OPSET = 21
 IR_VERSION = 10  # the one that came with opset 21, so that every runtime of that age reads the file
+
+_I64, _F32 = ir.DataType.INT64, ir.DataType.FLOAT
+_INPUTS: dict[str, tuple[ir.DataType, list[int | str]]] = {
+    names.INPUT_IDS: (_I64, ["B", "P"]),
+    names.ATTENTION_MASK: (_I64, ["B", "P"]),
+    names.MAX_NEW_TOKENS: (_I64, [1]),
+    names.MIN_NEW_TOKENS: (_I64, [1]),
+    names.NUM_RETURN_SEQUENCES: (_I64, [1]),
+    names.TEMPERATURE: (_F32, ["B or 1, temperature"]),
+    names.TOP_K: (_I64, ["B or 1, top_k"]),
+    names.TOP_P: (_F32, ["B or 1, top_p"]),
+    names.MIN_P: (_F32, [1]),
+    names.REPETITION_PENALTY: (_F32, [1]),
+    names.EOS_TOKEN_IDS: (_I64, ["E"]),
+    names.PAD_TOKEN_ID: (_I64, [1]),
+    names.RETURN_LOGPROBS: (ir.DataType.BOOL, [1]),
+    names.SEED: (_I64, ["B"]),
+}
 
 
 def build(config: Any, tensors: Mapping[str, ir.TensorProtocol]) -> ir.Model:
@@ -38,34 +56,48 @@ def build(config: Any, tensors: Mapping[str, ir.TensorProtocol]) -> ir.Model:
     builder = GraphBuilder(graph)
     op = builder.op
     transformer = Transformer(config, {name: builder.initializer(tensor, name) for name, tensor in tensors.items()})
-
-    i64, f32 = ir.DataType.INT64, ir.DataType.FLOAT
-    input_ids = builder.input(names.INPUT_IDS, i64, ["B", "P"])
-    max_new_tokens = builder.input(names.MAX_NEW_TOKENS, i64, [1])
-    num_return_sequences = builder.input(names.NUM_RETURN_SEQUENCES, i64, [1])
-    temperature = builder.input(names.TEMPERATURE, f32, ["B_temperature"])
-    top_k = builder.input(names.TOP_K, i64, ["B_top_k"])
-    seed = builder.input(names.SEED, i64, ["B"])
-
+    inputs = {name: builder.input(name, dtype, shape) for name, (dtype, shape) in _INPUTS.items()}
     call = Call(
-        B=op.Shape(input_ids, start=0, end=1),
-        R=num_return_sequences,
-        P=op.Shape(input_ids, start=1, end=2),
-        N=max_new_tokens,
+        B=op.Shape(inputs[names.INPUT_IDS], start=0, end=1),
+        R=inputs[names.NUM_RETURN_SEQUENCES],
+        P=op.Shape(inputs[names.INPUT_IDS], start=1, end=2),
+        N=inputs[names.MAX_NEW_TOKENS],
     )
-    with scope(op, "settings"):
-        settings = sampling.settings(op, temperature, top_k, functools.partial(per_row, op, call))
-    with scope(op, "uniforms"):
-        uniforms_NS1 = uniforms(op, seed, call)
+    rules = _rules(op, inputs, call)
     with scope(op, "prefill"):
-        logits_BV, prompts = prefill(op, transformer, input_ids, call)
-        first_S = sampling.sample(op, per_row(op, call, logits_BV), op.Gather(uniforms_NS1, 0, axis=0), settings)
-    later_TS = loop.decode(op, transformer, first_S, prompts, uniforms_NS1, settings, call)
+        logits_BV, prompts = prefill(op, transformer, inputs[names.INPUT_IDS], inputs[names.ATTENTION_MASK], call)
+    generated = loop.generate(op, transformer, logits_BV, prompts, rules, call)
 
-    sequences_SN = op.Transpose(op.Concat(op.Unsqueeze(first_S, [0]), later_TS, axis=0), perm=[1, 0])
-    sequences = op.Reshape(sequences_SN, op.Concat(call.B, call.R, call.N, axis=0))
-    sequences.dtype, sequences.shape = i64, ir.Shape(["B", "R", "N"])
-    builder.add_output(sequences, names.SEQUENCES)
+    shape_BRN = op.Concat(call.B, call.R, [-1], axis=0)
+    for name, value_NS in zip((names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS), generated, strict=True):
+        value = op.Reshape(op.Transpose(value_NS, perm=[1, 0]), shape_BRN)
+        value.dtype, value.shape = _I64 if name == names.SEQUENCES else _F32, ir.Shape(["B", "R", "N"])
+        builder.add_output(value, name)
     for node in graph.all_nodes():
         node.metadata_props.clear()  # the builder's notes on scopes, which the names hold already
     return ir.Model(graph, ir_version=IR_VERSION, producer_name="gptloop")
+
+
+def _rules(op: OpBuilder, inputs: Mapping[str, ir.Value], call: Call) -> loop.Rules:
+    with scope(op, "settings"):
+        settings = sampling.settings(
+            op,
+            temperature=inputs[names.TEMPERATURE],
+            top_k=inputs[names.TOP_K],
+            top_p=inputs[names.TOP_P],
+            min_p=inputs[names.MIN_P],
+            return_logprobs=inputs[names.RETURN_LOGPROBS],
+            to_rows=functools.partial(per_row, op, call),
+        )
+        end = stop.stop(op, inputs[names.EOS_TOKEN_IDS], inputs[names.PAD_TOKEN_ID])
+        # Padding is no text: where the mask is 0, the last token stands in, which is always one of the prompt's.
+        ids = inputs[names.INPUT_IDS]
+        text_BP = op.Where(op.Equal(inputs[names.ATTENTION_MASK], 0), op.Slice(ids, [-1], [2**31 - 1], [1]), ids)
+        penalty = inputs[names.REPETITION_PENALTY]
+        min_new_tokens = op.Squeeze(inputs[names.MIN_NEW_TOKENS])
+        prompt_SP = per_row(op, call, text_BP)
+        penalized = op.Not(op.Equal(op.Squeeze(penalty), 1.0))
+        min_new_tokens = op.Where(end.active, min_new_tokens, 0)
+    with scope(op, "uniforms"):
+        uniforms_NS1 = uniforms(op, inputs[names.SEED], call)
+    return loop.Rules(uniforms_NS1, settings, end, prompt_SP, penalty, penalized, min_new_tokens)

@@ -29,3 +29,22 @@ def subgraph(
     """Trace a plain function into the body of a Loop or a branch of an If, in a scope of the function's name."""
     with scope(op, trace.__name__):
         return op.builder.subgraph(trace, inputs, outputs, name=trace.__name__)
+
+
+def branches(
+    op: OpBuilder,
+    condition: ir.Value,
+    then: Callable[[OpBuilder], Sequence[ir.Value]],
+    otherwise: Callable[[OpBuilder], Sequence[ir.Value]],
+    outputs: Sequence[tuple[ir.DataType, Sequence[int | str]]],
+) -> Sequence[ir.Value]:
+    """An If whose branches are plain functions that return values of these types and shapes.
+
+    Only the branch that is taken costs time, and both may read what stands around them.
+    """
+
+    def branch(trace: Callable[[OpBuilder], Sequence[ir.Value]]) -> ir.Graph:
+        return subgraph(op, trace, [], [ir.val("", dtype, shape) for dtype, shape in outputs])
+
+    values = op.If(condition, then_branch=branch(then), else_branch=branch(otherwise), _outputs=len(outputs))
+    return [values] if len(outputs) == 1 else values
