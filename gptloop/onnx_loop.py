@@ -15,7 +15,7 @@ import onnxruntime as ort
 from gptloop import names
 from gptloop.loop import Loop, Outputs
 from gptloop.model_file import read_model
-from gptloop.request import Request
+from gptloop.request import Request, whole_number
 
 
 class _Bounds:
@@ -41,10 +41,9 @@ class OnnxLoop(Loop):
         self.path = Path(path)
         self.metadata = read_model(self.path).metadata
         super().__init__(_Bounds(json.loads(self.metadata[names.META_CONFIG])))
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads must be at least 1, got {threads}")
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or 0
+        if threads is not None:
+            options.intra_op_num_threads = whole_number("threads", threads, at_least=1)
         self.session = ort.InferenceSession(self.path, options, providers=_providers(device))
 
     def _run(self, request: Request) -> Outputs:
