@@ -17,6 +17,7 @@ from typing import Any
 
 import safetensors
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from gptloop.graph.transformer import ACTIVATIONS
@@ -199,7 +200,7 @@ def _read_config(file: Path) -> GPT2Config:
         raise ValueError(f"{file}: model_type must be 'gpt2', got {content.get('model_type')!r}")
     try:
         return GPT2Config.from_dict(content)
-    except (TypeError, ValueError) as error:  # huggingface_hub's validation names the field
+    except (StrictDataclassError, TypeError, ValueError) as error:
         raise ValueError(f"{file}: {error}") from error
 
 

@@ -11,6 +11,7 @@ import json
 import mmap
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from importlib import metadata
@@ -182,9 +183,16 @@ def remove_orphans(path: Path) -> None:
     stem = re.escape(path.stem)
     unfinished = re.compile(rf"\.+{stem}-\w+\.unfinished\.(data|onnx)(\.\w+)?")  # the longer ones are onnx_ir's own
     data = re.compile(rf"{stem}-[0-9a-f]{{{HASH_DIGITS}}}\.data")
-    for file in path.parent.iterdir():
-        if unfinished.fullmatch(file.name) or (data.fullmatch(file.name) and not _is_named(file)):
+    # Unfinished files first: one that was to become the model names its data already.
+    for file in _matching(path.parent, unfinished):
+        shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
+    for file in _matching(path.parent, data):
+        if not _is_named(file):
             file.unlink(missing_ok=True)
+
+
+def _matching(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
+    return [file for file in folder.iterdir() if pattern.fullmatch(file.name)]
 
 
 def _is_named(data: Path) -> bool:
