@@ -82,6 +82,8 @@ class Judge:
         """
         if len(expected) != len(found) or (expected.shape != found.shape and not request.eos_token_ids):
             raise ParityError(f"shape {found.shape} instead of {expected.shape}")
+        if found.shape[1] > request.max_new_tokens:
+            raise ParityError(f"{found.shape[1]} new tokens, at most {request.max_new_tokens} were asked for")
         expected, found = (_padded(tokens, request) for tokens in (expected, found))
         divergences = first_differences(expected, found)
         for divergence in divergences:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 SEED_MAX = 2**63 - 1
 TEMPERATURE_MIN, TEMPERATURE_MAX = 1e-5, 1e38  # beyond them, a float32 logit over the temperature may overflow
+PENALTY_MIN, PENALTY_MAX = 1e-5, 1e5  # likewise for a penalized logit
 
 
 class Bounds(Protocol):
@@ -116,6 +117,12 @@ def check_request(
     if min_tokens > new_tokens:
         raise ValueError(f"min_new_tokens must be at most max_new_tokens {new_tokens}, got {min_tokens}")
     eos_token_ids = _check_eos(eos_token_id, bounds.vocab_size)
+    if min_tokens > 0 and len(set(eos_token_ids)) == bounds.vocab_size:
+        raise ValueError(
+            f"eos_token_id must leave a token for min_new_tokens {min_tokens}, got all {bounds.vocab_size}"
+        )
+    if not isinstance(return_logprobs, bool):
+        raise ValueError(f"return_logprobs must be True or False, got {return_logprobs!r}")
     return Request(
         input_ids=ids,
         attention_mask=_check_mask(attention_mask, ids.shape),
@@ -126,10 +133,10 @@ def check_request(
         top_k=_check_top_k(_per_prompt("top_k", top_k, prompts), bounds.vocab_size),
         top_p=_check_top_p(_per_prompt("top_p", top_p, prompts)),
         min_p=_number("min_p", min_p, "within 0..1", lambda x: 0 <= x <= 1),
-        repetition_penalty=_number("repetition_penalty", repetition_penalty, "above 0", lambda x: x > 0),
+        repetition_penalty=_check_penalty(repetition_penalty),
         eos_token_ids=eos_token_ids,
         pad_token_id=_check_pad(pad_token_id, eos_token_ids, bounds.vocab_size),
-        return_logprobs=bool(return_logprobs),
+        return_logprobs=return_logprobs,
         seed=_fresh_seeds(prompts) if seed is None else _check_seed(seed, prompts),
     )
 
@@ -154,9 +161,9 @@ def _check_ids(input_ids: npt.ArrayLike, vocab_size: int) -> npt.NDArray[np.int6
 def _check_mask(attention_mask: npt.ArrayLike | None, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
     if attention_mask is None:
         return np.ones(shape, dtype=np.int64)
+    if (found := _shape(attention_mask)) != shape:
+        raise ValueError(f"attention_mask must have input_ids' shape {list(shape)}, got {found and list(found)}")
     mask = np.asarray(attention_mask)
-    if mask.shape != shape:
-        raise ValueError(f"attention_mask must have input_ids' shape {list(shape)}, got {list(mask.shape)}")
     if not np.isin(mask, (0, 1)).all():
         raise ValueError(f"attention_mask must be 0 or 1, got {mask[~np.isin(mask, (0, 1))][0]}")
     mask = np.ascontiguousarray(mask, dtype=np.int64)
@@ -242,6 +249,11 @@ def _check_temperature(values: list[Any]) -> npt.NDArray[np.float32]:
     return np.asarray(usable, dtype=np.float32)
 
 
+def _check_penalty(value: Any) -> float:
+    bound = f"above 0, from {PENALTY_MIN} to {PENALTY_MAX} (1 is none)"
+    return _number("repetition_penalty", value, bound, lambda x: PENALTY_MIN <= x <= PENALTY_MAX)
+
+
 def _check_top_k(values: list[Any], vocab_size: int) -> npt.NDArray[np.int64]:
     top_k = np.asarray([whole_number("top_k", value, at_least=0) for value in values], dtype=np.int64)
     if top_k.max() > vocab_size:
@@ -250,7 +262,10 @@ def _check_top_k(values: list[Any], vocab_size: int) -> npt.NDArray[np.int64]:
 
 
 def _check_top_p(values: list[Any]) -> npt.NDArray[np.float32]:
-    numbers = [_number("top_p", value, "above 0 and at most 1 (1 keeps all)", lambda x: 0 < x <= 1) for value in values]
+    numbers = [
+        _number("top_p", value, "above 0 and at most 1 (1 keeps all)", lambda x: bool(0 < np.float32(x) <= 1))
+        for value in values
+    ]
     return np.asarray(numbers, dtype=np.float32)
 
 

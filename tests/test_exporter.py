@@ -339,8 +339,9 @@ KILLED_EXPORTS = """
 # after every call that Python makes into C from the first temporary file on, so that no state is passed over.
 import os, shutil, signal, sys
 from pathlib import Path
+from gptloop import graph
 from gptloop.checkpoint import open_checkpoint
-from gptloop.exporter import export
+from gptloop.exporter import export, stored_tensors
 
 TOUCH_NO_FILE = {"add", "append", "getattr", "hasattr", "isinstance", "issubclass", "iter", "keys", "len", "startswith"}
 
@@ -364,6 +365,9 @@ def kill_at_change(folder, changes):
     sys.addaudithook(start)
 
 new = open_checkpoint(sys.argv[1])
+# Built once and inherited by every child: it writes nothing, and takes most of an export's time.
+built = graph.build(new.config, stored_tensors(new))
+graph.build = lambda *_: built
 for start in map(Path, sys.argv[2:]):
     for changes in range(1, 1000):
         folder = start.with_name(f"{start.name}-{changes:03}")
@@ -426,8 +430,11 @@ def test_a_killed_export_leaves_the_old_model_or_the_new_one(killed, start, old_
     assert found == sorted(found, key=lambda model: model == new_tokens)
 
 
-@pytest.mark.parametrize("start", STARTS)
-@pytest.mark.parametrize("descending", [False, True], ids=["names ascending", "names descending"])
+@pytest.mark.parametrize(
+    ("start", "descending"),
+    [("nothing", False), ("a model", False), ("a model", True)],
+    ids=["nothing, names ascending", "a model, names ascending", "a model, names descending"],
+)
 def test_the_next_export_removes_what_a_kill_left(killed, start, old, old_tokens, tmp_path, monkeypatch, descending):
     """In whichever order the system lists the files: an unfinished .onnx file names the data that it was to have."""
     stages = {(*kinds(folder), len(list(folder.iterdir()))): folder for folder in killed[start]}

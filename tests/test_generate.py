@@ -172,6 +172,37 @@ def test_the_reference_evaluator_gives_the_same_tokens(tiny, top_k):
     np.testing.assert_array_equal(tiny.onnx.generate(PROMPTS, **call, seed=[3, 2**63 - 1, 0]), found.reshape(6, 5))
 
 
+def test_the_reference_evaluator_follows_the_other_settings_too(open_tiny):
+    """Padding, end of text, cuts, penalty and log-probabilities, each of which has branches of its own in the graph.
+
+    They gather from the whole vocabulary, which therefore has fewer than 64 ids here.
+    """
+    tiny = open_tiny(n_layer=1, vocab_size=61)
+    request = check_request(
+        tiny.model.config,
+        PROMPTS % 61,
+        attention_mask=[[1, 1, 1, 1, 1], [0, 0, 1, 1, 1], [0, 0, 0, 0, 1]],
+        max_new_tokens=8,
+        min_new_tokens=2,
+        num_return_sequences=2,
+        top_k=30,
+        top_p=[0.8, 1, 0.5],
+        min_p=0.05,
+        repetition_penalty=1.5,
+        eos_token_id=range(40, 60),
+        pad_token_id=9,
+        return_logprobs=True,
+        seed=4,
+    )
+    expected = ReferenceEvaluator(str(tiny.path)).run(None, feeds(request))
+    found = tiny.onnx.session.run(None, feeds(request))
+    np.testing.assert_array_equal(found[0], expected[0], strict=True)
+    assert (found[0][..., -1] == 9).any(), "no row ended before the others"
+    for ours, theirs in zip(found[1:], expected[1:], strict=True):
+        # Logarithms of float32 sums, near 10 in magnitude: the last bit is 1e-6, and some tens of them add up.
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
+
+
 def test_settings_of_one_value_hold_for_every_prompt(tiny):
     """The graph itself broadcasts temperature and top_k of shape [1], which Python never sends for several prompts."""
     call = {"max_new_tokens": 6, "num_return_sequences": 2, "temperature": 0.8, "top_k": 7, "top_p": 0.8, "seed": 4}
