@@ -18,6 +18,7 @@ from gptloop.graph.call import Call, per_row, uniforms
 from gptloop.graph.prefill import prefill
 from gptloop.graph.scope import scope
 from gptloop.graph.transformer import Transformer
+from gptloop.graph.weights import Float32Weights, Int8Weights
 
 OPSET = 21
 IR_VERSION = 10  # the one that came with opset 21, so that every runtime of that age reads the file
@@ -41,13 +42,14 @@ _INPUTS: dict[str, tuple[ir.DataType, list[int | str]]] = {
 }
 
 
-def build(config: Any, tensors: Mapping[str, ir.TensorProtocol]) -> ir.Model:
+def build(config: Any, tensors: Mapping[str, ir.TensorProtocol], precision: str = "fp32") -> ir.Model:
     """Author the graph of one checkpoint.
 
     Args:
         config: A `transformers.GPT2Config`, checked by `gptloop.checkpoint`.
         tensors: The checkpoint's tensors by their published names; products as [in, out], `lm_head.weight` only where
             it is not the token embedding. They become the outer graph's initializers, unread.
+        precision: "fp32" or "int8", of which the tensors must be.
 
     Returns:
         A model with the inputs and outputs of `gptloop.names`, domain ai.onnx only.
@@ -55,7 +57,9 @@ def build(config: Any, tensors: Mapping[str, ir.TensorProtocol]) -> ir.Model:
     graph = ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name="gptloop")
     builder = GraphBuilder(graph)
     op = builder.op
-    transformer = Transformer(config, {name: builder.initializer(tensor, name) for name, tensor in tensors.items()})
+    initializers = {name: builder.initializer(tensor, name) for name, tensor in tensors.items()}
+    weights = Float32Weights(initializers) if precision == "fp32" else Int8Weights(op, initializers)
+    transformer = Transformer(config, weights)
     inputs = {name: builder.input(name, dtype, shape) for name, (dtype, shape) in _INPUTS.items()}
     call = Call(
         B=op.Shape(inputs[names.INPUT_IDS], start=0, end=1),
