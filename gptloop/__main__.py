@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.run(options)
     except (ValueError, OSError) as error:
-        print(f"gptloop: error: {error}", file=sys.stderr)
+        print("gptloop: error:", *str(error).split(), file=sys.stderr)  # on one line, whatever libraries say
         return 2
     return 0
 

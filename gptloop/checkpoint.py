@@ -10,12 +10,14 @@ import contextlib
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from gptloop.graph.transformer import ACTIVATIONS
@@ -113,6 +115,8 @@ def check_config(config: GPT2Config, source: str) -> None:
     for field in ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size"):
         if getattr(config, field) < 1:
             raise ValueError(f"{source}: {field} must be at least 1, got {getattr(config, field)}")
+    if config.n_inner is not None and config.n_inner < 1:
+        raise ValueError(f"{source}: n_inner must be at least 1, got {config.n_inner}")
     if config.n_embd % config.n_head:
         raise ValueError(f"{source}: n_embd {config.n_embd} is not a multiple of n_head {config.n_head}")
 
@@ -125,7 +129,7 @@ def query_scale(config: GPT2Config, layer: int) -> float:
 
 def expected_shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
     """Every tensor of a model with tied embeddings, by published name."""
-    D, inner = config.n_embd, config.n_inner or 4 * config.n_embd
+    D, inner = config.n_embd, 4 * config.n_embd if config.n_inner is None else config.n_inner
     shapes: dict[str, tuple[int, ...]] = {"wte.weight": (config.vocab_size, D), "wpe.weight": (config.n_positions, D)}
     for layer in range(config.n_layer):
         h = f"h.{layer}"
@@ -152,9 +156,15 @@ def check_shapes(checkpoint: Checkpoint) -> None:
         if (found := tuple(checkpoint.tensors[name].shape)) != shape:
             raise ValueError(f"{checkpoint.source}: {name} is {list(found)}, the configuration wants {list(shape)}")
     for name in sorted(set(checkpoint.tensors) - set(expected)):
-        if name.startswith("h."):
-            raise ValueError(f"{checkpoint.source}: no layer of the configuration has a {name}")
-        warnings.warn(f"{checkpoint.source}: {name} is no part of a language model and is left out", stacklevel=3)
+        raise ValueError(f"{checkpoint.source}: no layer of the configuration has a {name}")
+
+
+def leave_out_other_tasks(tensors: MutableMapping[str, torch.Tensor], source: str) -> None:
+    """Remove, with a warning, tensors of other tasks' heads; those of unknown layers stay, to be refused."""
+    parts = ("wte.", "wpe.", "h.", "ln_f.", "lm_head.")
+    for name in [name for name in tensors if not name.startswith(parts)]:
+        del tensors[name]
+        warnings.warn(f"{source}: {name} is no part of a language model and is left out", stacklevel=4)
 
 
 def published_name(stored: str) -> str | None:
@@ -164,29 +174,55 @@ def published_name(stored: str) -> str | None:
 
 
 def _from_module(model: GPT2LMHeadModel, source: str | None = None, weights: str = "pretrained") -> Checkpoint:
-    tensors = {published_name(name): tensor for name, tensor in model.state_dict().items()}
+    source = source or model.config.name_or_path or type(model).__name__
+    named = {published_name(name): tensor for name, tensor in model.state_dict().items()}
+    tensors = {name: tensor for name, tensor in named.items() if name is not None}
     if model.lm_head.weight.data_ptr() == model.transformer.wte.weight.data_ptr():
         del tensors["lm_head.weight"]
-    source = source or model.config.name_or_path or type(model).__name__
-    return Checkpoint(model.config, {name: t for name, t in tensors.items() if name}, source, weights)
+    leave_out_other_tasks(tensors, source)
+    return Checkpoint(model.config, tensors, source, weights)
 
 
 def _from_directory(directory: Path, source: str) -> Checkpoint:
-    if not (directory / "config.json").is_file():
-        raise FileNotFoundError(f"{directory / 'config.json'} is missing")
-    config = GPT2Config.from_pretrained(directory)
+    config = _read_config(directory / "config.json")
     tensors = _SafetensorsFiles(_safetensors_files(directory))
     if config.tie_word_embeddings:
-        tensors.keys_by_name.pop("lm_head.weight", None)
+        tensors.pop("lm_head.weight", None)
     elif "lm_head.weight" not in tensors:
         raise ValueError(f"{source}: tie_word_embeddings is false, but the weights lack lm_head.weight")
+    leave_out_other_tasks(tensors, source)
     return Checkpoint(config, tensors, source)
+
+
+def _read_config(file: Path) -> GPT2Config:
+    content = _read_json_object(file)
+    if content.get("model_type") != "gpt2":
+        raise ValueError(f"{file}: model_type must be 'gpt2', got {content.get('model_type')!r}")
+    try:
+        return GPT2Config.from_dict(content)
+    except (StrictDataclassError, TypeError, ValueError) as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+def _read_json_object(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} must hold a JSON object, got {type(content).__name__}")
+    return content
 
 
 def _safetensors_files(directory: Path) -> list[Path]:
     index = directory / "model.safetensors.index.json"
     if index.is_file():
-        files = sorted({directory / name for name in json.loads(index.read_text())["weight_map"].values()})
+        weight_map = _read_json_object(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+            raise ValueError(f"{index} has no weight_map from tensors to files")
+        files = sorted({directory / name for name in weight_map.values()})
     else:
         files = [directory / "model.safetensors"]
     for file in files:
@@ -208,12 +244,12 @@ def download(hub_id: str) -> Path:
     return Path(snapshot_download(hub_id, allow_patterns=patterns))
 
 
-class _SafetensorsFiles(Mapping[str, torch.Tensor]):
+class _SafetensorsFiles(MutableMapping[str, torch.Tensor]):
     """Tensors of safetensors files, each read when asked for, so that a model is never whole in memory here."""
 
     def __init__(self, files: list[Path]):
         self._stack = contextlib.ExitStack()
-        self.keys_by_name: dict[str, tuple[safetensors.safe_open, str]] = {}
+        self._places: dict[str, tuple[safetensors.safe_open, str]] = {}
         for file in files:
             try:
                 handle = self._stack.enter_context(safetensors.safe_open(file, framework="pt"))
@@ -221,14 +257,20 @@ class _SafetensorsFiles(Mapping[str, torch.Tensor]):
                 raise ValueError(f"{file} is not a whole safetensors file: {error}") from error
             for key in handle.keys():  # noqa: SIM118  (safe_open is no mapping)
                 if name := published_name(key):
-                    self.keys_by_name[name] = handle, key
+                    self._places[name] = handle, key
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        handle, key = self.keys_by_name[name]
+        handle, key = self._places[name]
         return handle.get_tensor(key)
 
+    def __setitem__(self, name: str, tensor: torch.Tensor) -> None:
+        raise TypeError("the files of a checkpoint are read only")
+
+    def __delitem__(self, name: str) -> None:
+        del self._places[name]
+
     def __iter__(self) -> Iterator[str]:
-        return iter(self.keys_by_name)
+        return iter(self._places)
 
     def __len__(self) -> int:
-        return len(self.keys_by_name)
+        return len(self._places)

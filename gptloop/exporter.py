@@ -12,6 +12,7 @@ import json
 import mmap
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
@@ -68,6 +69,8 @@ def export(
         raise ValueError(f"the model file must end in .onnx, got {path.name!r}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"no such folder: {path.parent}")
+    if path.is_dir():
+        raise ValueError(f"the model file cannot be a folder: {path}")
     checkpoint = open_checkpoint(model)
     onnx_model = graph.build(checkpoint.config, stored_tensors(checkpoint, precision), precision)
     onnx_model.metadata_props.update(describe(checkpoint, precision))
@@ -75,10 +78,12 @@ def export(
         size = sum(tensor.nbytes for tensor in _initial_tensors(onnx_model))
         if size > PROTOBUF_MAX_BYTES:
             raise ValueError(f"weights of {size} bytes do not fit a single file, protobuf ends at {PROTOBUF_MAX_BYTES}")
-    else:
-        _write_data(onnx_model, path, progress)
-    _commit(onnx_model, path)
-    remove_orphans(path)
+    try:
+        if not single_file:
+            _write_data(onnx_model, path, progress)
+        _commit(onnx_model, path)
+    finally:
+        remove_orphans(path)
     return path
 
 
@@ -207,11 +212,18 @@ def _umask() -> int:
 def remove_orphans(path: Path) -> None:
     """Remove what exports to `path` left behind: data files that no .onnx file here names, and unfinished files."""
     stem = re.escape(path.stem)
-    unfinished = re.compile(rf"\.{stem}-\w+\.unfinished\.(data|onnx)")
+    unfinished = re.compile(rf"\.+{stem}-\w+\.unfinished\.(data|onnx)(\.\w+)?")  # the longer ones are onnx_ir's own
     data = re.compile(rf"{stem}-[0-9a-f]{{{HASH_DIGITS}}}\.data")
-    for file in path.parent.iterdir():
-        if unfinished.fullmatch(file.name) or (data.fullmatch(file.name) and not _is_named(file)):
+    # Unfinished files first: one that was to become the model names its data already.
+    for file in _matching(path.parent, unfinished):
+        shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
+    for file in _matching(path.parent, data):
+        if not _is_named(file):
             file.unlink(missing_ok=True)
+
+
+def _matching(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
+    return [file for file in folder.iterdir() if pattern.fullmatch(file.name)]
 
 
 def _is_named(data: Path) -> bool:
@@ -220,7 +232,7 @@ def _is_named(data: Path) -> bool:
 
 
 def _mentions(model: Path, name: bytes) -> bool:
-    if model.stat().st_size == 0:  # which cannot be mapped
+    if not model.is_file() or model.stat().st_size == 0:  # which cannot be mapped
         return False
     with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return content.find(name) >= 0

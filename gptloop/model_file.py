@@ -13,7 +13,15 @@ from google.protobuf.message import DecodeError
 
 from gptloop import names
 
-REQUIRED = (names.META_VERSION, names.META_CONFIG, names.META_PRECISION)
+# All of them: they end the file, so that one cut short lacks some, even where what is left can be parsed.
+REQUIRED = (
+    names.META_VERSION,
+    names.META_SOURCE,
+    names.META_WEIGHTS,
+    names.META_CONFIG,
+    names.META_PRECISION,
+    names.META_OPSET,
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,7 @@ def read_model(path: Path) -> ModelFile:
     if not path.is_file():
         raise FileNotFoundError(f"no such model file: {path}")
     try:
-        proto = onnx.load_model(path, load_external_data=False)
+        proto = onnx.load_model(path, format="protobuf", load_external_data=False)
     except DecodeError as error:
         raise ValueError(f"{path} is truncated or no ONNX file") from error
     keys = {entry.key for entry in proto.metadata_props}

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime as ort
 
 from gptloop import names
 from gptloop.loop import Loop, Outputs
 from gptloop.model_file import read_model
-from gptloop.request import Request
+from gptloop.request import Request, whole_number
 
 
 class _Bounds:
@@ -41,31 +42,34 @@ class OnnxLoop(Loop):
         self.path = Path(path)
         self.metadata = read_model(self.path).metadata
         super().__init__(_Bounds(json.loads(self.metadata[names.META_CONFIG])))
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads must be at least 1, got {threads}")
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or 0
+        if threads is not None:
+            options.intra_op_num_threads = whole_number("threads", threads, at_least=1)
         self.session = ort.InferenceSession(self.path, options, providers=_providers(device))
 
     def _run(self, request: Request) -> Outputs:
-        feeds = {
-            names.INPUT_IDS: request.input_ids,
-            names.ATTENTION_MASK: request.attention_mask,
-            names.MAX_NEW_TOKENS: np.array([request.max_new_tokens]),
-            names.MIN_NEW_TOKENS: np.array([request.min_new_tokens]),
-            names.NUM_RETURN_SEQUENCES: np.array([request.num_return_sequences]),
-            names.TEMPERATURE: request.temperature,
-            names.TOP_K: request.top_k,
-            names.TOP_P: request.top_p,
-            names.MIN_P: np.array([request.min_p], dtype=np.float32),
-            names.REPETITION_PENALTY: np.array([request.repetition_penalty], dtype=np.float32),
-            names.EOS_TOKEN_IDS: np.array(request.eos_token_ids or (-1,)),
-            names.PAD_TOKEN_ID: np.array([request.pad_token_id]),
-            names.RETURN_LOGPROBS: np.array([request.return_logprobs]),
-            names.SEED: request.seed,
-        }
-        outputs = self.session.run([names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS], feeds)
+        outputs = self.session.run([names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS], feeds(request))
         return Outputs(*(x.reshape(-1, x.shape[-1]) for x in outputs))  # [B, R, N] -> [B * R, N]
+
+
+def feeds(request: Request) -> dict[str, npt.NDArray[Any]]:
+    """The graph's inputs of a checked request, by name, for any runtime."""
+    return {
+        names.INPUT_IDS: request.input_ids,
+        names.ATTENTION_MASK: request.attention_mask,
+        names.MAX_NEW_TOKENS: np.array([request.max_new_tokens]),
+        names.MIN_NEW_TOKENS: np.array([request.min_new_tokens]),
+        names.NUM_RETURN_SEQUENCES: np.array([request.num_return_sequences]),
+        names.TEMPERATURE: request.temperature,
+        names.TOP_K: request.top_k,
+        names.TOP_P: request.top_p,
+        names.MIN_P: np.array([request.min_p], dtype=np.float32),
+        names.REPETITION_PENALTY: np.array([request.repetition_penalty], dtype=np.float32),
+        names.EOS_TOKEN_IDS: np.array(request.eos_token_ids or (-1,)),
+        names.PAD_TOKEN_ID: np.array([request.pad_token_id]),
+        names.RETURN_LOGPROBS: np.array([request.return_logprobs]),
+        names.SEED: request.seed,
+    }
 
 
 def _providers(device: str) -> list[str]:

@@ -77,11 +77,11 @@ class Judge:
             found: int64 [S, N], N maybe another where rows ended.
 
         Raises:
-            ParityError: If the rows are not as many, a difference is no near-tie, or more than 1 row in 100
+            ParityError: If shapes differ without an end of text, a difference is no near-tie, or more than 1 row in 100
                 (rounded up) differs.
         """
-        if len(expected) != len(found):
-            raise ParityError(f"{len(found)} rows instead of {len(expected)}")
+        if len(expected) != len(found) or (expected.shape != found.shape and not request.eos_token_ids):
+            raise ParityError(f"shape {found.shape} instead of {expected.shape}")
         expected, found = (_padded(tokens, request) for tokens in (expected, found))
         divergences = first_differences(expected, found)
         for divergence in divergences:

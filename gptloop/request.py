@@ -6,6 +6,7 @@ Knows the bounds of the arguments; knows neither runtime.
 from __future__ import annotations
 
 import math
+import numbers
 import operator
 import secrets
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 SEED_MAX = 2**63 - 1
-TEMPERATURE_MIN = 1e-5  # below it, a float32 logit over the temperature may overflow
+TEMPERATURE_MIN, TEMPERATURE_MAX = 1e-5, 1e38  # beyond them, a float32 logit over the temperature may overflow
 
 
 class Bounds(Protocol):
@@ -105,13 +106,13 @@ def check_request(
     """
     ids = _check_ids(input_ids, bounds.vocab_size)
     prompts, prompt_len = ids.shape
-    new_tokens = _whole_number("max_new_tokens", max_new_tokens, at_least=1)
+    new_tokens = whole_number("max_new_tokens", max_new_tokens, at_least=1)
     if prompt_len + new_tokens > bounds.n_positions:
         raise ValueError(
             f"prompt_len {prompt_len} + max_new_tokens {new_tokens} = {prompt_len + new_tokens} "
             f"is above the model's n_positions {bounds.n_positions}"
         )
-    min_tokens = _whole_number("min_new_tokens", min_new_tokens, at_least=0)
+    min_tokens = whole_number("min_new_tokens", min_new_tokens, at_least=0)
     if min_tokens > new_tokens:
         raise ValueError(f"min_new_tokens must be at most max_new_tokens {new_tokens}, got {min_tokens}")
     eos_token_ids = _check_eos(eos_token_id, bounds.vocab_size)
@@ -120,7 +121,7 @@ def check_request(
         attention_mask=_check_mask(attention_mask, ids.shape),
         max_new_tokens=new_tokens,
         min_new_tokens=min_tokens,
-        num_return_sequences=_whole_number("num_return_sequences", num_return_sequences, at_least=1),
+        num_return_sequences=whole_number("num_return_sequences", num_return_sequences, at_least=1),
         temperature=_check_temperature(_per_prompt("temperature", temperature, prompts)),
         top_k=_check_top_k(_per_prompt("top_k", top_k, prompts), bounds.vocab_size),
         top_p=_check_top_p(_per_prompt("top_p", top_p, prompts)),
@@ -169,7 +170,10 @@ def _check_mask(attention_mask: npt.ArrayLike | None, shape: tuple[int, ...]) ->
 def _check_eos(eos_token_id: Any, vocab_size: int) -> tuple[int, ...]:
     if eos_token_id is None:
         return ()
-    values = [eos_token_id] if np.ndim(eos_token_id) == 0 else list(eos_token_id)
+    shape = _shape(eos_token_id)
+    if shape is None or len(shape) > 1:
+        raise ValueError(f"eos_token_id must be one id or a sequence of ids, got {eos_token_id!r}")
+    values = [eos_token_id] if shape == () else list(eos_token_id)
     return tuple(_token_id("eos_token_id", value, vocab_size) for value in values)
 
 
@@ -180,23 +184,25 @@ def _check_pad(pad_token_id: Any, eos_token_ids: tuple[int, ...], vocab_size: in
 
 
 def _token_id(name: str, value: Any, vocab_size: int) -> int:
-    number = _whole_number(name, value, at_least=0)
+    number = whole_number(name, value, at_least=0)
     if number >= vocab_size:
         raise ValueError(f"{name} must be within 0..{vocab_size - 1} (vocab_size {vocab_size}), got {number}")
     return number
 
 
 def _number(name: str, value: Any, bound: str, holds: Callable[[float], bool]) -> float:
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real | np.number):
+        raise ValueError(f"{name} must be a number, got {value!r}")
     try:
         number = float(value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be a number, got {value!r}") from error
+    except OverflowError:
+        number = math.inf
     if not (math.isfinite(number) and holds(number)):
-        raise ValueError(f"{name} must be {bound}, got {number}")
+        raise ValueError(f"{name} must be {bound}, got {value}")
     return number
 
 
-def _whole_number(name: str, value: Any, at_least: int) -> int:
+def whole_number(name: str, value: Any, at_least: int) -> int:
     try:
         number = operator.index(value)
     except TypeError:
@@ -212,26 +218,32 @@ def _whole_number(name: str, value: Any, at_least: int) -> int:
 
 def _per_prompt(name: str, value: Any, prompts: int) -> list[Any]:
     """A scalar for every prompt, or the prompts' own values."""
-    if np.ndim(value) == 0:
+    shape = _shape(value)
+    if shape == ():
         return [value] * prompts
-    if np.ndim(value) != 1 or len(value) != prompts:
-        raise ValueError(f"{name} must be one value or one per prompt ({prompts}), got shape {list(np.shape(value))}")
+    if shape != (prompts,):
+        raise ValueError(f"{name} must be one value or one per prompt ({prompts}), got shape {shape and list(shape)}")
     return list(value)
 
 
-def _check_temperature(values: list[Any]) -> npt.NDArray[np.float32]:
+def _shape(value: Any) -> tuple[int, ...] | None:
+    """The shape of a number or of nested sequences; None of ragged ones."""
     try:
-        temperature = np.asarray(values, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"temperature must be a number, got {values!r}") from error
-    usable = (temperature == 0) | ((temperature >= np.float32(TEMPERATURE_MIN)) & np.isfinite(temperature))
-    for value in temperature[~usable]:
-        raise ValueError(f"temperature must be 0 (greedy) or a finite number from {TEMPERATURE_MIN}, got {value}")
-    return temperature
+        return np.shape(value)
+    except ValueError:
+        return None
+
+
+def _check_temperature(values: list[Any]) -> npt.NDArray[np.float32]:
+    bound = f"0 (greedy) or a finite number from {TEMPERATURE_MIN} to {TEMPERATURE_MAX}"
+    usable = [
+        _number("temperature", x, bound, lambda x: x == 0 or TEMPERATURE_MIN <= x <= TEMPERATURE_MAX) for x in values
+    ]
+    return np.asarray(usable, dtype=np.float32)
 
 
 def _check_top_k(values: list[Any], vocab_size: int) -> npt.NDArray[np.int64]:
-    top_k = np.asarray([_whole_number("top_k", value, at_least=0) for value in values], dtype=np.int64)
+    top_k = np.asarray([whole_number("top_k", value, at_least=0) for value in values], dtype=np.int64)
     if top_k.max() > vocab_size:
         raise ValueError(f"top_k must be within 0..{vocab_size} (0 keeps the whole vocabulary), got {top_k.max()}")
     return top_k
@@ -247,11 +259,11 @@ def _fresh_seeds(prompts: int) -> npt.NDArray[np.int64]:
 
 
 def _check_seed(seed: Any, prompts: int) -> npt.NDArray[np.int64]:
-    if np.ndim(seed) == 0:
-        first = _whole_number("seed", seed, at_least=0)
+    if _shape(seed) == ():
+        first = whole_number("seed", seed, at_least=0)
         seeds = [first + prompt for prompt in range(prompts)]
     else:
-        seeds = [_whole_number("seed", value, at_least=0) for value in _per_prompt("seed", seed, prompts)]
+        seeds = [whole_number("seed", value, at_least=0) for value in _per_prompt("seed", seed, prompts)]
     if max(seeds) > SEED_MAX:
         raise ValueError(f"seed must be within 0..2^63 - 1 for each of the {prompts} prompts, got {max(seeds)}")
     return np.asarray(seeds, dtype=np.int64)

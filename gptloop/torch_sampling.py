@@ -89,7 +89,7 @@ class Sampler:
 
     def kept(self, logits: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
         """What is drawn from: token ids in ascending order (None: all of them) and their weights, 0 where cut off."""
-        values, ids = logits.topk(self._k_max)
+        values, ids = self._top(logits)
         beyond = torch.arange(self._k_max, device=logits.device) >= self._top_k
         values = values.masked_fill(beyond, -torch.inf)
         if self._any_whole:
@@ -100,6 +100,21 @@ class Sampler:
         probs = (values / self._temperature).softmax(-1)
         ids, order = ids.sort(-1)
         return ids, self._cut(probs, probs if self._any_top_p else None).gather(1, order)
+
+    def _top(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The k_max largest logits in descending order and their ids; of equal ones, the lower ids.
+
+        topk promises nothing about equal logits. So one more is asked for, and where the last kept one equals the first
+        left out, a stable sort decides. On a GPU that look would cost a synchronisation, and is not taken.
+        """
+        vocab_size = logits.shape[-1]
+        values, ids = logits.topk(min(self._k_max + 1, vocab_size))
+        if logits.device.type == "cpu" and self._k_max < vocab_size:
+            last = values.gather(1, (self._top_k - 1).clamp(min=0))
+            left_out = values.gather(1, self._top_k)
+            if bool((last == left_out)[self._top_k > 0].any()):
+                values, ids = logits.sort(stable=True, dim=-1, descending=True)
+        return values[:, : self._k_max], ids[:, : self._k_max]
 
     def _cut(self, probs: torch.Tensor, descending: torch.Tensor | None) -> torch.Tensor:
         """Probabilities, 0 where top_p (given them in descending order) or min_p cuts them off."""

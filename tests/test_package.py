@@ -1,0 +1,88 @@
+"""The package from outside: its names, and what importing each part costs."""
+
+import subprocess
+import sys
+from importlib import metadata, resources
+from pathlib import Path
+
+import pytest
+
+import gptloop
+
+
+def run(script: str, *arguments) -> str:
+    """Run a script in a fresh interpreter; its output."""
+    command = [sys.executable, "-W", "error", "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def imported_by(statement: str) -> set[str]:
+    """The top-level packages that a statement imports."""
+    script = f"import sys; {statement}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    return set(run(script).split())
+
+
+def test_the_public_names_are_three():
+    assert gptloop.__all__ == ["OnnxLoop", "TorchLoop", "export"]
+    for name in gptloop.__all__:
+        assert getattr(gptloop, name).__name__ == name
+        assert getattr(gptloop, name).__doc__
+
+
+def test_both_loops_take_the_same_call():
+    import inspect  # noqa: PLC0415  (gptloop has one, too)
+
+    onnx_call, torch_call = (inspect.signature(loop.generate) for loop in (gptloop.OnnxLoop, gptloop.TorchLoop))
+    assert onnx_call == torch_call
+    names = list(onnx_call.parameters)
+    # Hugging Face's names; seed and return_logprobs are ours.
+    assert names == [
+        "self",
+        "input_ids",
+        "max_new_tokens",
+        "attention_mask",
+        "num_return_sequences",
+        "temperature",
+        "top_k",
+        "top_p",
+        "min_p",
+        "repetition_penalty",
+        "min_new_tokens",
+        "seed",
+        "eos_token_id",
+        "pad_token_id",
+        "return_logprobs",
+    ]
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'gptloop' has no attribute 'OnxLoop'"):
+        _ = gptloop.OnxLoop
+
+
+def test_importing_the_package_imports_nothing_else():
+    assert not imported_by("import gptloop") & {"numpy", "onnx", "onnxruntime", "torch", "transformers"}
+
+
+def test_the_graph_is_authored_without_torch():
+    assert not imported_by("import gptloop.graph") & {"torch", "transformers", "onnxruntime", "pandas"}
+
+
+def test_an_exported_file_runs_without_torch_transformers_or_onnxscript(tiny):
+    """They are not even looked for: importing one of them would fail here."""
+    script = """
+import sys
+sys.modules |= {"torch": None, "transformers": None, "onnxscript": None, "onnx_ir": None, "pandas": None}
+import gptloop
+tokens = gptloop.OnnxLoop(sys.argv[1], device="cpu").generate([[1, 2, 3]], max_new_tokens=4)
+print(tokens.tolist())
+"""
+    assert run(script, tiny.path) == f"{tiny.onnx.generate([[1, 2, 3]], max_new_tokens=4).tolist()}\n"
+
+
+def test_the_package_is_typed_and_knows_its_version():
+    assert resources.files(gptloop).joinpath("py.typed").is_file()
+    project = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    assert f'\nversion = "{metadata.version("gptloop")}"\n' in project
