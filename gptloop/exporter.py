@@ -91,17 +91,26 @@ def stored_tensors(checkpoint: Checkpoint, precision: str) -> dict[str, ir.Tenso
     """The checkpoint's tensors as the graph wants them, each computed only while it is written."""
     stored: dict[str, ir.TensorProtocol] = {}
     for name, tensor in checkpoint.tensors.items():
-        read = functools.partial(_read, checkpoint, name)
         if precision == "int8" and tensor.ndim == 2:
-            per_row = name in ("wte.weight", "wpe.weight", "lm_head.weight")
-            scales = tensor.shape[:1] if per_row else tensor.shape[1:]
-            stored[name] = _lazy(name, tensor.shape, ir.DataType.INT8, lambda r=read, p=per_row: quantize(r(), p)[0])
-            stored[name + SCALE] = _lazy(
-                name + SCALE, scales, ir.DataType.FLOAT, lambda r=read, p=per_row: quantize(r(), p)[1]
-            )
+            stored |= _lazy_int8(checkpoint, name)
         else:
-            stored[name] = _lazy(name, tensor.shape, ir.DataType.FLOAT, read)
+            stored[name] = _lazy(name, tensor.shape, ir.DataType.FLOAT, functools.partial(_read, checkpoint, name))
     return stored
+
+
+def _lazy_int8(checkpoint: Checkpoint, name: str) -> dict[str, ir.TensorProtocol]:
+    """A matrix and its scales: of the columns of a product, of the rows of an embedding or the LM head."""
+    per_row = name in ("wte.weight", "wpe.weight", "lm_head.weight")
+    shape = checkpoint.tensors[name].shape
+
+    def part(index: int) -> Callable[[], torch.Tensor]:
+        return lambda: quantize(_read(checkpoint, name), per_row)[index]
+
+    scales = [shape[0] if per_row else shape[1]]
+    return {
+        name: _lazy(name, shape, ir.DataType.INT8, part(0)),
+        name + SCALE: _lazy(name + SCALE, scales, ir.DataType.FLOAT, part(1)),
+    }
 
 
 def quantize(matrix: torch.Tensor, per_row: bool) -> tuple[torch.Tensor, torch.Tensor]:

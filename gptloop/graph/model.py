@@ -54,12 +54,8 @@ def build(config: Any, tensors: Mapping[str, ir.TensorProtocol], precision: str 
     Returns:
         A model with the inputs and outputs of `gptloop.names`, domain ai.onnx only.
     """
-    graph = ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name="gptloop")
-    builder = GraphBuilder(graph)
+    builder, transformer = author(config, tensors, precision)
     op = builder.op
-    initializers = {name: builder.initializer(tensor, name) for name, tensor in tensors.items()}
-    weights = Float32Weights(initializers) if precision == "fp32" else Int8Weights(op, initializers)
-    transformer = Transformer(config, weights)
     inputs = {name: builder.input(name, dtype, shape) for name, (dtype, shape) in _INPUTS.items()}
     call = Call(
         B=op.Shape(inputs[names.INPUT_IDS], start=0, end=1),
@@ -77,9 +73,17 @@ def build(config: Any, tensors: Mapping[str, ir.TensorProtocol], precision: str 
         value = op.Reshape(op.Transpose(value_NS, perm=[1, 0]), shape_BRN)
         value.dtype, value.shape = _I64 if name == names.SEQUENCES else _F32, ir.Shape(["B", "R", "N"])
         builder.add_output(value, name)
-    for node in graph.all_nodes():
+    for node in builder.graph.all_nodes():
         node.metadata_props.clear()  # the builder's notes on scopes, which the names hold already
-    return ir.Model(graph, ir_version=IR_VERSION, producer_name="gptloop")
+    return ir.Model(builder.graph, ir_version=IR_VERSION, producer_name="gptloop")
+
+
+def author(config: Any, tensors: Mapping[str, ir.TensorProtocol], precision: str) -> tuple[GraphBuilder, Transformer]:
+    """An empty graph whose initializers are the tensors, and the layers that read them; arguments as `build`."""
+    builder = GraphBuilder(ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name="gptloop"))
+    initializers = {name: builder.initializer(tensor, name) for name, tensor in tensors.items()}
+    weights = Float32Weights(initializers) if precision == "fp32" else Int8Weights(builder.op, initializers)
+    return builder, Transformer(config, weights)
 
 
 def _rules(op: OpBuilder, inputs: Mapping[str, ir.Value], call: Call) -> loop.Rules:
