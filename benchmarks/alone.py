@@ -20,8 +20,8 @@ def main(job_json: str) -> None:
     """Load, warm up, time, and print the result."""
     job = json.loads(job_json)
     workload = Workload(**job["workload"])
-    files = Files(Path(job["files"]["checkpoint"]), Path(job["files"]["onnx"]), job["files"]["weights"])
-    if job["contender"] != "onnx":
+    files = Files.from_json(job["files"])
+    if not job["contender"].startswith("onnx"):
         import torch  # noqa: PLC0415
 
         torch.set_num_threads(job["threads"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 BASELINE = "torch"
-CONTENDERS = (BASELINE, "torch_tiled", "hf_generate", "onnx")
+CONTENDERS = (BASELINE, "torch_tiled", "hf_generate", "onnx", "onnx_int8")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Case:
 
     @property
     def group(self) -> str:
-        return f"{self.size} {self.workload.id} fp32"
+        return f"{self.size} {self.workload.id}"
 
     @property
     def runs(self) -> tuple[str, ...]:
@@ -66,7 +66,7 @@ class Case:
         return tuple(name for name in self.contenders if tiled or name != "torch_tiled")
 
 
-_PAIR = (BASELINE, "onnx")
+_LOOPS = (BASELINE, "onnx", "onnx_int8")
 
 # Two CPU cores end this within 15 minutes; so the larger sizes go without the costliest contenders.
 CPU_GRID = (
@@ -74,10 +74,10 @@ CPU_GRID = (
     Case("gpt2", ONE_ROW, rounds=9, alone_rounds=5),
     Case("gpt2", PROMPTS, rounds=7, alone_rounds=3),
     Case("gpt2", CANDIDATES, rounds=5, alone_rounds=2),
-    Case("gpt2-medium", ONE_ROW, rounds=5, alone_rounds=3, contenders=(BASELINE, "hf_generate", "onnx")),
-    Case("gpt2-medium", CANDIDATES, rounds=5, alone_rounds=2, contenders=_PAIR),
-    Case("gpt2-large", ONE_ROW, rounds=5, alone_rounds=2, contenders=_PAIR),
-    Case("gpt2-large", CANDIDATES, rounds=3, alone_rounds=1, contenders=_PAIR),
+    Case("gpt2-medium", ONE_ROW, rounds=5, alone_rounds=3, contenders=(BASELINE, "hf_generate", "onnx", "onnx_int8")),
+    Case("gpt2-medium", CANDIDATES, rounds=5, alone_rounds=2, contenders=_LOOPS),
+    Case("gpt2-large", ONE_ROW, rounds=5, alone_rounds=2, contenders=_LOOPS),
+    Case("gpt2-large", CANDIDATES, rounds=3, alone_rounds=1, contenders=_LOOPS),
 )
 
 FULL_SIZES = ("gpt2", "gpt2-medium", "gpt2-large")
@@ -102,5 +102,5 @@ def grid(name: str, *, has_gpu: bool, xl: bool) -> tuple[Case, ...]:
     sizes = (*FULL_SIZES, "gpt2-xl") if xl else FULL_SIZES
     if name == "full" or (name == "auto" and has_gpu):
         return full_grid(sizes)
-    xl_cases = tuple(Case("gpt2-xl", w, rounds=3, alone_rounds=1, contenders=_PAIR) for w in (ONE_ROW, CANDIDATES))
+    xl_cases = tuple(Case("gpt2-xl", w, rounds=3, alone_rounds=1, contenders=_LOOPS) for w in (ONE_ROW, CANDIDATES))
     return CPU_GRID + xl_cases if xl else CPU_GRID

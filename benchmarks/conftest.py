@@ -70,16 +70,17 @@ class SizeOnDisk:
 
     def __call__(self, size: str) -> Files:
         """The size's files, made when first asked for; those of the size before it are removed."""
-        exported = self._folder / f"{size}.onnx"
         checkpoint = download(size) if self._pretrained else self._folder / size
-        files = Files(checkpoint, exported, weights="pretrained" if self._pretrained else "random, seed 0")
-        if not exported.exists():
+        weights = "pretrained" if self._pretrained else "random, seed 0"
+        files = Files.of(size, self._folder, checkpoint, weights)
+        if not files.onnx_int8.exists():
             shutil.rmtree(self._folder)
             self._folder.mkdir()
-            self._say(f"{size}: {files.weights} weights, then export")
+            self._say(f"{size}: {weights} weights, then export")
             if not self._pretrained:
                 random_model(size).save_pretrained(checkpoint)
-            export(checkpoint, exported)
+            export(checkpoint, files.onnx)
+            export(checkpoint, files.onnx_int8, precision="int8")
         return files
 
 

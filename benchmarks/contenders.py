@@ -6,7 +6,7 @@ not imported, so that its memory and load time are its own. Knows no clock.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,13 +24,30 @@ class Files:
 
     Attributes:
         checkpoint: Directory with config.json and safetensors.
-        onnx: The model exported from it.
+        onnx: The model exported from it, in fp32.
+        onnx_int8: The same in int8.
         weights: "pretrained" or "random, seed S".
     """
 
     checkpoint: Path
     onnx: Path
+    onnx_int8: Path
     weights: str
+
+    @classmethod
+    def of(cls, size: str, folder: Path, checkpoint: Path, weights: str) -> Files:
+        """The files of a size whose exported models lie in a folder."""
+        return cls(checkpoint, folder / f"{size}.onnx", folder / f"{size}-int8.onnx", weights)
+
+    def to_json(self) -> dict[str, str]:
+        """For a process of its own."""
+        return {name: str(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, record: dict[str, str]) -> Files:
+        """The inverse of `to_json`."""
+        paths = {name: Path(value) for name, value in record.items() if name != "weights"}
+        return cls(**paths, weights=record["weights"])
 
 
 class Contender(Protocol):
@@ -42,8 +59,8 @@ class Contender(Protocol):
 
 def load(name: str, files: Files, *, device: str, threads: int) -> Contender:
     """Load a contender; torch's own number of threads is set by whoever owns the process."""
-    if name == "onnx":
-        return _Onnx(files.onnx, device, threads)
+    if name in ("onnx", "onnx_int8"):
+        return _Onnx(files.onnx if name == "onnx" else files.onnx_int8, device, threads)
     if name == "hf_generate":
         return _HuggingFace(files.checkpoint, device)
     return _Torch(files.checkpoint, device, tiled=name == "torch_tiled")

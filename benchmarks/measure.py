@@ -16,11 +16,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from benchmarks.cases import BASELINE, Case, Workload
 from benchmarks.contenders import Contender, Files, Tokens, arguments, load, prompt_ids
 from benchmarks.timing import interleave
+from gptloop.evaluate import Evaluation, evaluate
 from gptloop.parity import Judge, Parity, ParityError
 from gptloop.request import check_request
+
+MAX_PERPLEXITY_CHANGE = 0.01
 
 Say = Callable[[str], None]
 
@@ -77,7 +82,7 @@ def measure(
         start = time.perf_counter()
         loaded[name] = load(name, files, device=device, threads=threads)
         results[name] = Measurement(device, files.weights, load_s=time.perf_counter() - start)
-    _check(case, ids, config, Judge(files.checkpoint), loaded, results, say)
+    _check(case, ids, config, files, loaded, results, say)
     _time(case, ids, {name: loaded[name] for name in names if results[name].passed}, results, say)
     loaded.clear()
     gc.collect()
@@ -92,26 +97,46 @@ def _check(
     case: Case,
     ids: Tokens,
     config: Any,
-    judge: Judge,
+    files: Files,
     loaded: Mapping[str, Contender],
     results: Mapping[str, Measurement],
     say: Say,
 ) -> None:
     """Parity of every contender with the baseline; also everybody's warm-up."""
-    new_tokens = case.workload.max_new_tokens
+    judge = Judge(files.checkpoint)
     expected = _Expected(loaded[BASELINE], ids, case.workload)
     for name, contender in loaded.items():
+        say(f"parity of {name}")
         greedy = name == "hf_generate"
-        if name != BASELINE:
-            results[name].check = "tokens equal, greedy" if greedy else "tokens equal while sampling"
-        say(f"parity of {name}: {results[name].check}")
-        call = arguments(case.workload, new_tokens, greedy) | ({"num_return_sequences": 1} if greedy else {})
-        request = check_request(config, ids, **call)
-        found = contender.generate(ids, case.workload, max_new_tokens=new_tokens, greedy=greedy)
+        found = contender.generate(ids, case.workload, max_new_tokens=case.workload.max_new_tokens, greedy=greedy)
         try:
-            results[name].parity = judge.check(request, expected(greedy), found)
+            if name == "onnx_int8":
+                text = np.concatenate([ids[0], expected(greedy=False)[0]])
+                results[name].check = check_quality(evaluate(files.onnx_int8, files.checkpoint, text))
+                results[name].parity = Parity(rows=len(found), excused_rows=0)
+            else:
+                if name != BASELINE:
+                    results[name].check = "tokens equal, greedy" if greedy else "tokens equal while sampling"
+                call = arguments(case.workload, case.workload.max_new_tokens, greedy)
+                request = check_request(config, ids, **(call | ({"num_return_sequences": 1} if greedy else {})))
+                results[name].parity = judge.check(request, expected(greedy), found)
         except ParityError as error:
             results[name].parity = error
+
+
+def check_quality(quality: Evaluation) -> str:
+    """The agreement that is asked of a precision below float32, in words.
+
+    Raises:
+        ParityError: If the perplexity is more than 1 % off the float32 model's, on the baseline's own text.
+    """
+    words = (
+        f"perplexity {quality.perplexity_change:+.2%} from fp32, most likely token the same at {quality.agreement:.1%} "
+        f"of {quality.tokens}"
+    )
+    if abs(quality.perplexity_change) > MAX_PERPLEXITY_CHANGE:
+        raise ParityError(f"{words}; at most {MAX_PERPLEXITY_CHANGE:.0%} is allowed")
+    return words
 
 
 class _Expected:
@@ -155,7 +180,7 @@ def run_alone(case: Case, name: str, files: Files, *, device: str, threads: int)
         "contender": name,
         "workload": dataclasses.asdict(case.workload),
         "rounds": case.alone_rounds,
-        "files": {"checkpoint": str(files.checkpoint), "onnx": str(files.onnx), "weights": files.weights},
+        "files": files.to_json(),
         "device": device,
         "threads": threads,
     }

@@ -74,7 +74,7 @@ def extra_info(case: Case, contender: str, measured: Measurement, parity: Parity
         "workload": w.id,
         "workload_title": w.title,
         "contender": contender,
-        "precision": "fp32",
+        "precision": "int8" if contender == "onnx_int8" else "fp32",
         "weights": measured.weights,
         "device": measured.device,
         "prompts": w.prompts,

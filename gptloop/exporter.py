@@ -6,6 +6,7 @@ Knows checkpoints and files; not how the graph computes, nor who will run it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import mmap
@@ -13,7 +14,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -22,8 +23,9 @@ import torch
 
 from gptloop import graph, names
 from gptloop.checkpoint import Checkpoint, Model, open_checkpoint, query_scale
+from gptloop.graph.weights import SCALE
 
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "int8")
 EXTERNAL_FROM_BYTES = 1024  # smaller tensors (constants, shapes) stay in the .onnx file, where a reader sees them
 PROTOBUF_MAX_BYTES = 2**31 - 1
 HASH_DIGITS = 16
@@ -48,7 +50,7 @@ def export(
     Args:
         model: A GPT2LMHeadModel, a hub id, or a local directory with config.json and safetensors.
         path: The .onnx file to write; its folder must exist.
-        precision: "fp32".
+        precision: "fp32", or "int8": matrices in 8 bits, about a quarter of the size.
         single_file: Put the weights into the .onnx file itself; up to protobuf's 2 GB.
         progress: Called with (tensors written, tensors in all).
 
@@ -70,7 +72,7 @@ def export(
     if path.is_dir():
         raise ValueError(f"the model file cannot be a folder: {path}")
     checkpoint = open_checkpoint(model)
-    onnx_model = graph.build(checkpoint.config, stored_tensors(checkpoint))
+    onnx_model = graph.build(checkpoint.config, stored_tensors(checkpoint, precision), precision)
     onnx_model.metadata_props.update(describe(checkpoint, precision))
     if single_file:
         size = sum(tensor.nbytes for tensor in _initial_tensors(onnx_model))
@@ -85,18 +87,56 @@ def export(
     return path
 
 
-def stored_tensors(checkpoint: Checkpoint) -> dict[str, ir.TensorProtocol]:
+def stored_tensors(checkpoint: Checkpoint, precision: str) -> dict[str, ir.TensorProtocol]:
     """The checkpoint's tensors as the graph wants them, each computed only while it is written."""
-    return {name: _lazy(checkpoint, name) for name in checkpoint.tensors if not name.startswith("_")}
+    stored: dict[str, ir.TensorProtocol] = {}
+    for name, tensor in checkpoint.tensors.items():
+        if precision == "int8" and tensor.ndim == 2:
+            stored |= _lazy_int8(checkpoint, name)
+        else:
+            stored[name] = _lazy(name, tensor.shape, ir.DataType.FLOAT, functools.partial(_read, checkpoint, name))
+    return stored
 
 
-def _lazy(checkpoint: Checkpoint, name: str) -> ir.LazyTensor:
-    def evaluate() -> ir.TensorProtocol:
-        tensor = checkpoint.tensors[name].detach().to("cpu", torch.float32)
-        return ir.tensor(_scale_query(checkpoint, name, tensor).contiguous().numpy(), name=name)
+def _lazy_int8(checkpoint: Checkpoint, name: str) -> dict[str, ir.TensorProtocol]:
+    """A matrix and its scales: of the columns of a product, of the rows of an embedding or the LM head."""
+    per_row = name in ("wte.weight", "wpe.weight", "lm_head.weight")
+    shape = checkpoint.tensors[name].shape
 
-    shape = ir.Shape(checkpoint.tensors[name].shape)
-    return ir.LazyTensor(evaluate, dtype=ir.DataType.FLOAT, shape=shape, name=name)
+    def part(index: int) -> Callable[[], torch.Tensor]:
+        return lambda: quantize(_read(checkpoint, name), per_row)[index]
+
+    scales = [shape[0] if per_row else shape[1]]
+    return {
+        name: _lazy(name, shape, ir.DataType.INT8, part(0)),
+        name + SCALE: _lazy(name + SCALE, scales, ir.DataType.FLOAT, part(1)),
+    }
+
+
+def quantize(matrix: torch.Tensor, per_row: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Symmetric int8, -127 to 127, with one scale per row or per column.
+
+    Args:
+        matrix: float32 [rows, columns].
+        per_row: Whether a scale is a row's.
+
+    Returns:
+        int8 [rows, columns], and the scales, float32 [rows] or [columns].
+    """
+    axis = 1 if per_row else 0
+    scale = matrix.abs().amax(axis, keepdim=True) / 127
+    scale[scale == 0] = 1
+    return (matrix / scale).round().to(torch.int8), scale.squeeze(axis)
+
+
+def _read(checkpoint: Checkpoint, name: str) -> torch.Tensor:
+    return _scale_query(checkpoint, name, checkpoint.tensors[name].detach().to("cpu", torch.float32))
+
+
+def _lazy(name: str, shape: Sequence[int], dtype: ir.DataType, evaluate: Callable[[], torch.Tensor]) -> ir.LazyTensor:
+    return ir.LazyTensor(
+        lambda: ir.tensor(evaluate().contiguous().numpy(), name=name), dtype=dtype, shape=ir.Shape(shape), name=name
+    )
 
 
 def _scale_query(checkpoint: Checkpoint, name: str, tensor: torch.Tensor) -> torch.Tensor:

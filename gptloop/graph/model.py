@@ -18,6 +18,7 @@ from gptloop.graph.call import Call, per_row, uniforms
 from gptloop.graph.prefill import prefill
 from gptloop.graph.scope import scope
 from gptloop.graph.transformer import Transformer
+from gptloop.graph.weights import Float32Weights, Int8Weights
 
 OPSET = 21
 IR_VERSION = 10  # the one that came with opset 21, so that every runtime of that age reads the file
@@ -41,21 +42,20 @@ _INPUTS: dict[str, tuple[ir.DataType, list[int | str]]] = {
 }
 
 
-def build(config: Any, tensors: Mapping[str, ir.TensorProtocol]) -> ir.Model:
+def build(config: Any, tensors: Mapping[str, ir.TensorProtocol], precision: str = "fp32") -> ir.Model:
     """Author the graph of one checkpoint.
 
     Args:
         config: A `transformers.GPT2Config`, checked by `gptloop.checkpoint`.
         tensors: The checkpoint's tensors by their published names; products as [in, out], `lm_head.weight` only where
             it is not the token embedding. They become the outer graph's initializers, unread.
+        precision: "fp32" or "int8", of which the tensors must be.
 
     Returns:
         A model with the inputs and outputs of `gptloop.names`, domain ai.onnx only.
     """
-    graph = ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name="gptloop")
-    builder = GraphBuilder(graph)
+    builder, transformer = author(config, tensors, precision)
     op = builder.op
-    transformer = Transformer(config, {name: builder.initializer(tensor, name) for name, tensor in tensors.items()})
     inputs = {name: builder.input(name, dtype, shape) for name, (dtype, shape) in _INPUTS.items()}
     call = Call(
         B=op.Shape(inputs[names.INPUT_IDS], start=0, end=1),
@@ -73,9 +73,17 @@ def build(config: Any, tensors: Mapping[str, ir.TensorProtocol]) -> ir.Model:
         value = op.Reshape(op.Transpose(value_NS, perm=[1, 0]), shape_BRN)
         value.dtype, value.shape = _I64 if name == names.SEQUENCES else _F32, ir.Shape(["B", "R", "N"])
         builder.add_output(value, name)
-    for node in graph.all_nodes():
+    for node in builder.graph.all_nodes():
         node.metadata_props.clear()  # the builder's notes on scopes, which the names hold already
-    return ir.Model(graph, ir_version=IR_VERSION, producer_name="gptloop")
+    return ir.Model(builder.graph, ir_version=IR_VERSION, producer_name="gptloop")
+
+
+def author(config: Any, tensors: Mapping[str, ir.TensorProtocol], precision: str) -> tuple[GraphBuilder, Transformer]:
+    """An empty graph whose initializers are the tensors, and the layers that read them; arguments as `build`."""
+    builder = GraphBuilder(ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name="gptloop"))
+    initializers = {name: builder.initializer(tensor, name) for name, tensor in tensors.items()}
+    weights = Float32Weights(initializers) if precision == "fp32" else Int8Weights(builder.op, initializers)
+    return builder, Transformer(config, weights)
 
 
 def _rules(op: OpBuilder, inputs: Mapping[str, ir.Value], call: Call) -> loop.Rules:

@@ -1,20 +1,22 @@
 """GPT-2's layers on rows: embedding, layer norm, products with bias, the block, the LM head.
 
-Activations are 2-D, [rows, n_embd], so that every product with a weight is one Gemm with its bias inside. A block does
-not know how its rows attend to each other: `attend` is handed in (see attention.py).
+Activations are 2-D, [rows, n_embd], so that a product with a weight is one plain matrix product. A block does not know
+how its rows attend to each other: `attend` is handed in (attention.py); nor in which precision the weights are
+(weights.py).
 
 Source: Radford et al., "Language Models are Unsupervised Multitask Learners", 2019; weights are named as published.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import onnx_ir as ir
 from onnxscript import OpBuilder
 
 from gptloop.graph.scope import scope
+from gptloop.graph.weights import Weights
 
 ACTIVATIONS: dict[str, Callable[[OpBuilder, ir.Value], ir.Value]] = {
     # transformers' names. The tanh forms differ in how they are computed, not in what.
@@ -36,10 +38,10 @@ class Transformer:
 
     Args:
         config: A `transformers.GPT2Config` whose activation function is one of `ACTIVATIONS`.
-        weights: The checkpoint's tensors as initializers of the outer graph, by their published names.
+        weights: The checkpoint's tensors in the graph.
     """
 
-    def __init__(self, config: Any, weights: Mapping[str, ir.Value]):
+    def __init__(self, config: Any, weights: Weights):
         self.n_layer: int = config.n_layer
         self.n_head: int = config.n_head
         self.n_embd: int = config.n_embd
@@ -50,7 +52,8 @@ class Transformer:
 
     def embed(self, op: OpBuilder, ids: ir.Value, positions: ir.Value) -> ir.Value:
         """Token plus position embedding; ids and positions broadcast after embedding."""
-        return op.Add(op.Gather(self._weights["wte.weight"], ids), op.Gather(self._weights["wpe.weight"], positions))
+        weights = self._weights
+        return op.Add(weights.rows(op, "wte.weight", ids), weights.rows(op, "wpe.weight", positions))
 
     def block(
         self, op: OpBuilder, layer: int, x: ir.Value, attend: Attend, residual: ir.Value | None = None
@@ -66,20 +69,17 @@ class Transformer:
         """
         h = f"h.{layer}"
         with scope(op, h):
-            qkv = self._linear(op, f"{h}.attn.c_attn", self._layer_norm(op, f"{h}.ln_1", x))
-            x = op.Add(x if residual is None else residual, self._linear(op, f"{h}.attn.c_proj", attend(qkv)))
-            inner = self._activation(op, self._linear(op, f"{h}.mlp.c_fc", self._layer_norm(op, f"{h}.ln_2", x)))
-            return op.Add(x, self._linear(op, f"{h}.mlp.c_proj", inner))
+            qkv = self._weights.linear(op, f"{h}.attn.c_attn", self._layer_norm(op, f"{h}.ln_1", x))
+            x = op.Add(x if residual is None else residual, self._weights.linear(op, f"{h}.attn.c_proj", attend(qkv)))
+            inner = self._activation(
+                op, self._weights.linear(op, f"{h}.mlp.c_fc", self._layer_norm(op, f"{h}.ln_2", x))
+            )
+            return op.Add(x, self._weights.linear(op, f"{h}.mlp.c_proj", inner))
 
     def lm_head(self, op: OpBuilder, x: ir.Value) -> ir.Value:
-        """Logits [rows, V]; the head is the token embedding unless the checkpoint unties them."""
-        head = self._weights.get("lm_head.weight", self._weights["wte.weight"])  # [V, D]
-        return op.Gemm(self._layer_norm(op, "ln_f", x), head, transB=1)
+        """Logits [rows, V]."""
+        return self._weights.head(op, self._layer_norm(op, "ln_f", x))
 
     def _layer_norm(self, op: OpBuilder, name: str, x: ir.Value) -> ir.Value:
-        weight, bias = self._weights[f"{name}.weight"], self._weights[f"{name}.bias"]
+        weight, bias = self._weights.vector(f"{name}.weight"), self._weights.vector(f"{name}.bias")
         return op.LayerNormalization(x, weight, bias, axis=-1, epsilon=self._epsilon)
-
-    def _linear(self, op: OpBuilder, name: str, x: ir.Value) -> ir.Value:
-        # The checkpoint stores [in, out] (transformers' Conv1D), which is Gemm's own layout.
-        return op.Gemm(x, self._weights[f"{name}.weight"], self._weights[f"{name}.bias"])

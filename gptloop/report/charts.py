@@ -30,7 +30,13 @@ _PUBLISHED_TITLE = "published in 2022, another machine"
 _PUBLISHED_NOTE = "Diamonds: lukalabs/onnx_gpt_loop, 2022, on another machine (RTX 3090, fp16, 64 candidates)"
 
 # Okabe and Ito's palette for contenders (the baseline in grey), Tol's light for workloads: both colour-blind safe.
-_CONTENDER_COLOURS = {BASELINE: "#8C8C8C", "torch_tiled": "#56B4E9", "hf_generate": "#E69F00", CANDIDATE: "#0072B2"}
+_CONTENDER_COLOURS = {
+    BASELINE: "#8C8C8C",
+    "torch_tiled": "#56B4E9",
+    "hf_generate": "#E69F00",
+    CANDIDATE: "#0072B2",
+    "onnx_int8": "#009E73",
+}
 _OTHER_CONTENDERS = ("#009E73", "#D55E00", "#CC79A7", "#F0E442", "#000000")
 _WORKLOAD_COLOURS = {"1x1": "#77AADD", "8x1": "#44BB99", "64x1": "#EEDD88", "1x64": "#EE8866"}
 _OTHER_WORKLOADS = ("#99DDFF", "#BBCC33", "#FFAABB", "#AAAA00", "#DDDDDD")

@@ -16,7 +16,7 @@ BASELINE = "torch"
 CANDIDATE = "onnx"
 
 _SIZES = ("distilgpt2", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
-_CONTENDERS = (BASELINE, "torch_tiled", "hf_generate", CANDIDATE)
+_CONTENDERS = (BASELINE, "torch_tiled", "hf_generate", CANDIDATE, "onnx_int8")
 _PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "int8", "int4")
 
 

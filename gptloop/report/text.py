@@ -17,7 +17,13 @@ DASH = "-"
 
 Row = Mapping[Any, Any]
 
-_TITLES = {BASELINE: "PyTorch loop", CANDIDATE: "ONNX loop", "hf_generate": "Hugging Face generate"}
+_TITLES = {
+    BASELINE: "PyTorch loop",
+    "torch_tiled": "PyTorch loop, tiled",
+    "hf_generate": "Hugging Face generate",
+    CANDIDATE: "ONNX loop",
+    "onnx_int8": "ONNX loop, int8",
+}
 
 _HOW_TO_READ = """\
 ## How to read this

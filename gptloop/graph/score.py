@@ -1,0 +1,53 @@
+"""A graph that scores text instead of generating it: the model's opinion of every next token of given ids.
+
+The layers are those of the generating graph, in the same precision, so that what is measured here is what generates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import onnx_ir as ir
+
+from gptloop import names
+from gptloop.graph import attention
+from gptloop.graph.model import IR_VERSION, author
+
+LOGPROBS, MOST_LIKELY = "logprobs", "most_likely"
+
+
+def build_scorer(config: Any, tensors: Mapping[str, ir.TensorProtocol], precision: str) -> ir.Model:
+    """Author the scoring graph of one checkpoint.
+
+    Args:
+        config: As `gptloop.graph.build`, like what follows.
+        tensors: The checkpoint's tensors.
+        precision: Theirs.
+
+    Returns:
+        A model with input `input_ids`, int64 [B, P], and outputs `logprobs`, float32 [B, P - 1], the log-probability of
+        each id given those before it, and `most_likely`, int64 [B, P - 1], the most likely id there.
+    """
+    builder, transformer = author(config, tensors, precision)
+    op = builder.op
+    ids_BP = builder.input(names.INPUT_IDS, ir.DataType.INT64, ["B", "P"])
+    B, P = op.Shape(ids_BP, start=0, end=1), op.Shape(ids_BP, start=1, end=2)
+    positions_P = op.Range(0, op.Squeeze(P), 1)
+    mask = attention.prompt_mask(op, op.Expand(1, op.Shape(ids_BP)), positions_P)
+    shape_BP3Hd = op.Concat(B, P, [3, transformer.n_head, transformer.head_dim], axis=0)
+
+    def attend(qkv: ir.Value) -> ir.Value:
+        context, _ = attention.prefill(op, qkv, shape_BP3Hd, transformer.n_embd, mask, last_position=False)
+        return context
+
+    x = op.Reshape(transformer.embed(op, ids_BP, positions_P), [-1, transformer.n_embd])  # [B * P, D]
+    for layer in range(transformer.n_layer):
+        x = transformer.block(op, layer, x, attend)
+    logits_BPV = op.Reshape(transformer.lm_head(op, x), op.Concat(B, P, [-1], axis=0))
+    before_BPV = op.Slice(logits_BPV, [0], [-1], [1])
+    next_BP1 = op.Unsqueeze(op.Slice(ids_BP, [1], [2**31 - 1], [1]), [2])
+    logprobs_BP1 = op.GatherElements(op.LogSoftmax(before_BPV, axis=-1), next_BP1, axis=2)
+    builder.add_output(op.Squeeze(logprobs_BP1, [2]), LOGPROBS)
+    builder.add_output(op.ArgMax(before_BPV, axis=-1, keepdims=0), MOST_LIKELY)
+    return ir.Model(builder.graph, ir_version=IR_VERSION, producer_name="gptloop")
