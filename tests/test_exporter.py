@@ -237,7 +237,7 @@ def test_what_is_called_onnx_but_is_no_file_does_not_disturb_an_export(old, new,
 
 
 def test_an_unknown_precision_is_refused_with_the_known_ones(new, tmp_path):
-    with pytest.raises(ValueError, match="precision must be one of fp32, got 'fp8'"):
+    with pytest.raises(ValueError, match="precision must be one of fp32, int8, got 'fp8'"):
         export(new, tmp_path / "model.onnx", precision="fp8")
 
 
@@ -366,7 +366,7 @@ def kill_at_change(folder, changes):
 
 new = open_checkpoint(sys.argv[1])
 # Built once and inherited by every child: it writes nothing, and takes most of an export's time.
-built = graph.build(new.config, stored_tensors(new))
+built = graph.build(new.config, stored_tensors(new, "fp32"), "fp32")
 graph.build = lambda *_: built
 for start in map(Path, sys.argv[2:]):
     for changes in range(1, 1000):

@@ -71,8 +71,8 @@ def test_a_tied_and_an_untied_head_are_both_quantized(open_tiny, tmp_path):
     path = export(untied.model, tmp_path / "untied.onnx", precision="int8")
     found = OnnxLoop(path).generate(IDS, max_new_tokens=1, temperature=0, return_logprobs=True)
     expected = untied.onnx.generate(IDS, max_new_tokens=1, temperature=0, return_logprobs=True)
-    # The tiny model's weights are large and its logits peaked: int8 moves a log-probability by a few hundredths.
-    np.testing.assert_allclose(found.raw_logprobs, expected.raw_logprobs, atol=0.5)
+    # Measured: at most 0.1. The weights of the tiny model are large and its logits peaked.
+    np.testing.assert_allclose(found.raw_logprobs, expected.raw_logprobs, atol=0.2)
 
 
 @pytest.fixture
