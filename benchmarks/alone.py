@@ -31,7 +31,7 @@ def main(job_json: str) -> None:
     vocab_size = json.loads((files.checkpoint / "config.json").read_text())["vocab_size"]
     ids = prompt_ids(workload, vocab_size)
 
-    contender.generate(ids, workload, max_new_tokens=2)
+    contender.generate(ids, workload, max_new_tokens=workload.max_new_tokens)  # warm, as the interleaved rounds are
     rounds_s = [
         timed(lambda: contender.generate(ids, workload, max_new_tokens=workload.max_new_tokens))
         for _ in range(job["rounds"])

@@ -43,7 +43,8 @@ class Case:
         size: A published size, by name.
         workload: The call.
         rounds: Interleaved cycles; each contender is timed once in each.
-        alone_rounds: Rounds of each contender in a process of its own: the control of the interleaving.
+        alone_rounds: Rounds of each contender in a process of its own: the control of the interleaving, and its peak
+            memory. 0 for neither.
         contenders: Who runs, the baseline first.
         smoke: Whether the case belongs to the smoke subset.
     """
@@ -72,12 +73,12 @@ _LOOPS = (BASELINE, "onnx", "onnx_int8")
 CPU_GRID = (
     Case("distilgpt2", SMOKE, rounds=3, alone_rounds=1, smoke=True),
     Case("gpt2", ONE_ROW, rounds=9, alone_rounds=5),
-    Case("gpt2", PROMPTS, rounds=7, alone_rounds=3),
-    Case("gpt2", CANDIDATES, rounds=5, alone_rounds=2),
-    Case("gpt2-medium", ONE_ROW, rounds=5, alone_rounds=3, contenders=(BASELINE, "hf_generate", "onnx", "onnx_int8")),
-    Case("gpt2-medium", CANDIDATES, rounds=5, alone_rounds=2, contenders=_LOOPS),
-    Case("gpt2-large", ONE_ROW, rounds=5, alone_rounds=2, contenders=_LOOPS),
-    Case("gpt2-large", CANDIDATES, rounds=3, alone_rounds=1, contenders=_LOOPS),
+    Case("gpt2", PROMPTS, rounds=6, alone_rounds=3),
+    Case("gpt2", CANDIDATES, rounds=4, alone_rounds=1, contenders=(BASELINE, "torch_tiled", "onnx", "onnx_int8")),
+    Case("gpt2-medium", ONE_ROW, rounds=5, alone_rounds=3, contenders=_LOOPS),
+    Case("gpt2-medium", CANDIDATES, rounds=3, alone_rounds=1, contenders=_LOOPS),
+    Case("gpt2-large", ONE_ROW, rounds=3, alone_rounds=1, contenders=_LOOPS),
+    Case("gpt2-large", CANDIDATES, rounds=2, alone_rounds=0, contenders=_LOOPS),
 )
 
 FULL_SIZES = ("gpt2", "gpt2-medium", "gpt2-large")

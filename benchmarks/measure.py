@@ -111,8 +111,7 @@ def _check(
         found = contender.generate(ids, case.workload, max_new_tokens=case.workload.max_new_tokens, greedy=greedy)
         try:
             if name == "onnx_int8":
-                text = np.concatenate([ids[0], expected(greedy=False)[0]])
-                results[name].check = check_quality(evaluate(files.onnx_int8, files.checkpoint, text))
+                results[name].check = check_quality(_quality(files, [*ids[0], *expected(greedy=False)[0]]))
                 results[name].parity = Parity(rows=len(found), excused_rows=0)
             else:
                 if name != BASELINE:
@@ -122,6 +121,16 @@ def _check(
                 results[name].parity = judge.check(request, expected(greedy), found)
         except ParityError as error:
             results[name].parity = error
+
+
+_qualities: dict[Files, Evaluation] = {}
+
+
+def _quality(files: Files, text: list[int]) -> Evaluation:
+    """The int8 file's quality on the first text that is met: a size's files are scored once, not in every case."""
+    if files not in _qualities:
+        _qualities[files] = evaluate(files.onnx_int8, files.checkpoint, np.array(text))
+    return _qualities[files]
 
 
 def check_quality(quality: Evaluation) -> str:
