@@ -1,24 +1,54 @@
-"""The command line: `gptloop export` and `gptloop inspect`. Parses and prints; the work is elsewhere."""
+"""The command line: `gptloop export`, `generate` and `inspect`. Parses and prints; the work is elsewhere."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
+FRESH_SEEDS = 2**31  # short enough to type again, and within what every runtime takes
+SETTINGS = (
+    "num_return_sequences",
+    "max_new_tokens",
+    "min_new_tokens",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "repetition_penalty",
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 on success, 2 with one line on stderr where the input is at fault."""
-    options = _parser().parse_args(arguments)
+    options = _parse(arguments)
     try:
         options.run(options)
     except (ValueError, OSError) as error:
         print("gptloop: error:", *str(error).split(), file=sys.stderr)  # on one line, whatever libraries say
         return 2
     return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options, and prompts wherever they stand: argparse leaves those over that stand behind an option."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    literal_from = rest.index("--") if "--" in rest else len(rest)
+    prompts, literal = rest[:literal_from], rest[literal_from + 1 :]
+    unknown = [prompt for prompt in prompts if prompt.startswith("-") and prompt != "-" and " " not in prompt]
+    if rest and "prompts" not in options:
+        unknown = rest
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if rest:
+        options.prompts += prompts + literal
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -33,10 +63,43 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--random-weights", action="store_true", help="seeded weights of a named size, no network")
     export.set_defaults(run=_export)
 
+    _add_generate(commands.add_parser("generate", help="continue texts with an exported model"))
+
     inspect = commands.add_parser("inspect", help="print a model file's metadata, sizes and node counts")
     inspect.add_argument("file", type=Path, metavar="FILE")
     inspect.set_defaults(run=_inspect)
     return parser
+
+
+def _add_generate(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("file", type=Path, metavar="FILE", help="the .onnx file that gptloop export wrote")
+    add("prompts", nargs="*", metavar="PROMPT", help="a text to continue; - for one on each line of standard input")
+    add("--ids", type=_ids, action="append", default=[], metavar="1,2,3", help="token ids to continue instead of text")
+    add("--json", action="store_true", help="print one JSON object for each prompt")
+    add("--no-eos", action="store_true", help="go on after the model's end of text")
+    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (default: auto)")
+    add("--threads", type=int, help="threads of one product (default: ONNX Runtime's choice)")
+
+    sampling = parser.add_argument_group("sampling", "as in Hugging Face's generate")
+    add = sampling.add_argument
+    add("-n", "--num-return-sequences", type=int, default=1, metavar="N", help="candidates of each prompt (default: 1)")
+    add("--max-new-tokens", type=int, default=20, metavar="N", help="default: 20")
+    add("--min-new-tokens", type=int, default=0, metavar="N", help="no end of text before (default: 0)")
+    add("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy (default: 1)")
+    add("--top-k", type=int, default=50, metavar="K", help="0 for the whole vocabulary (default: 50)")
+    add("--top-p", type=float, default=1.0, metavar="P", help="default: 1, which cuts nothing off")
+    add("--min-p", type=float, default=0.0, metavar="P", help="default: 0, which cuts nothing off")
+    add("--repetition-penalty", type=float, default=1.0, metavar="X", help="default: 1, which is none")
+    add("--seed", type=int, help="of the first prompt, one more for each further one (default: a fresh one)")
+    parser.set_defaults(run=_generate)
+
+
+def _ids(text: str) -> list[int]:
+    try:
+        return [int(token) for token in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be token ids such as 1,2,3, got {text!r}") from error
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -58,6 +121,44 @@ def _export(options: argparse.Namespace) -> None:
             progress=show,
         )
     print(options.output)
+
+
+def _generate(options: argparse.Namespace) -> None:
+    from gptloop.complete import Completer  # noqa: PLC0415  (no other command needs ONNX Runtime)
+
+    if bool(options.prompts) == bool(options.ids):
+        raise ValueError("give either texts (- for those on standard input) or token ids (--ids 1,2,3)")
+    completer = Completer(options.file, device=options.device, threads=options.threads)
+    texts = list(_texts(options.prompts))
+    prompts = options.ids or completer.encode(texts)
+    seed = secrets.randbelow(FRESH_SEEDS) if options.seed is None else options.seed
+    completions = completer.complete(
+        prompts,
+        seed=seed,
+        eos_token_ids=() if options.no_eos else completer.eos_token_ids,
+        decode=bool(texts),
+        **{name: getattr(options, name) for name in SETTINGS},
+    )
+    if options.seed is None and options.temperature > 0:
+        print(f"gptloop: seed {seed}", file=sys.stderr)
+    for index, candidates in enumerate(completions):
+        if options.json:
+            prompt = {"prompt": texts[index]} if texts else {}
+            facts = [{key: fact for key, fact in c._asdict().items() if fact is not None} for c in candidates]
+            print(json.dumps({**prompt, "prompt_ids": prompts[index], "seed": seed + index, "candidates": facts}))
+            continue
+        for number, candidate in enumerate(candidates, 1):
+            if texts and len(texts) * len(candidates) > 1:
+                print(f"--- prompt {index + 1}, candidate {number}")
+            print(",".join(map(str, candidate.ids)) if candidate.text is None else candidate.text)
+
+
+def _texts(prompts: list[str]) -> Iterator[str]:
+    for prompt in prompts:
+        if prompt == "-":
+            yield from (line.removesuffix("\n") for line in sys.stdin)
+        else:
+            yield prompt
 
 
 def _inspect(options: argparse.Namespace) -> None:

@@ -44,12 +44,14 @@ class Checkpoint:
             is not the token embedding. Reading one may read the disk.
         source: Where it came from, for people.
         weights: "pretrained" or "random, seed S".
+        directory: The files it was read from, among them maybe a tokenizer's; None for a model in memory.
     """
 
     config: GPT2Config
     tensors: Mapping[str, torch.Tensor]
     source: str
     weights: str = "pretrained"
+    directory: Path | None = None
 
     def __post_init__(self) -> None:
         check_config(self.config, self.source)
@@ -191,7 +193,7 @@ def _from_directory(directory: Path, source: str) -> Checkpoint:
     elif "lm_head.weight" not in tensors:
         raise ValueError(f"{source}: tie_word_embeddings is false, but the weights lack lm_head.weight")
     leave_out_other_tasks(tensors, source)
-    return Checkpoint(config, tensors, source)
+    return Checkpoint(config, tensors, source, directory=directory)
 
 
 def _read_config(file: Path) -> GPT2Config:
@@ -240,8 +242,9 @@ def download(hub_id: str) -> Path:
     """Configuration, safetensors and tokenizer of a hub model, as a local directory; cached by huggingface_hub."""
     from huggingface_hub import snapshot_download  # noqa: PLC0415  (only a hub id needs it)
 
-    patterns = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "vocab.json", "merges.txt"]
-    return Path(snapshot_download(hub_id, allow_patterns=patterns))
+    weights = ["config.json", "*.safetensors", "*.safetensors.index.json"]
+    tokenizer = ["tokenizer*", "vocab.json", "vocab.txt", "merges.txt", "special_tokens_map.json", "added_tokens.json"]
+    return Path(snapshot_download(hub_id, allow_patterns=weights + tokenizer))
 
 
 class _SafetensorsFiles(MutableMapping[str, torch.Tensor]):

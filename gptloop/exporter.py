@@ -24,6 +24,7 @@ import torch
 from gptloop import graph, names
 from gptloop.checkpoint import Checkpoint, Model, open_checkpoint, query_scale
 from gptloop.graph.weights import SCALE
+from gptloop.tokenizer import read_tokenizer
 
 PRECISIONS = ("fp32", "int8")
 EXTERNAL_FROM_BYTES = 1024  # smaller tensors (constants, shapes) stay in the .onnx file, where a reader sees them
@@ -43,9 +44,10 @@ def export(
 ) -> Path:
     """Write a GPT-2 checkpoint as one ONNX model whose single `run` generates.
 
-    The weights go into a file beside it, `<stem>-<hash of the content>.data`. The rename of the .onnx file is the one
-    commit point: killed before it, an export leaves whatever stood at `path` as it was; after it, the data file that
-    nothing refers to any more is removed. One export at a time may write to one path.
+    The weights go into a file beside it, `<stem>-<hash of the content>.data`, and the tokenizer of a hub id or a
+    directory, if it has one, into `<stem>-<hash of the content>.tokenizer.json`. The rename of the .onnx file, which
+    names both, is the one commit point: an export that ends before it leaves whatever stood at `path` as it was; after
+    it, files that no model names any more are removed. One export at a time may write to one path.
 
     Args:
         model: A GPT2LMHeadModel, a hub id, or a local directory with config.json and safetensors.
@@ -58,8 +60,8 @@ def export(
         `path`.
 
     Raises:
-        ValueError: If the precision is unknown, the path does not end in .onnx, the configuration is not supported, or
-            a single file would be too large.
+        ValueError: If the precision is unknown, the path does not end in .onnx, the configuration is not supported, the
+            tokenizer cannot be read, or a single file would be too large.
         FileNotFoundError: If the folder of `path` or a file of the checkpoint does not exist.
     """
     path = Path(path)
@@ -78,7 +80,10 @@ def export(
         size = sum(tensor.nbytes for tensor in _initial_tensors(onnx_model))
         if size > PROTOBUF_MAX_BYTES:
             raise ValueError(f"weights of {size} bytes do not fit a single file, protobuf ends at {PROTOBUF_MAX_BYTES}")
+    tokenizer = checkpoint.directory and read_tokenizer(checkpoint.directory)
     try:
+        if tokenizer:
+            onnx_model.metadata_props[names.META_TOKENIZER] = _write_tokenizer(tokenizer, path)
         if not single_file:
             _write_data(onnx_model, path, progress)
         _commit(onnx_model, path)
@@ -161,6 +166,13 @@ def describe(checkpoint: Checkpoint, precision: str) -> dict[str, str]:
     }
 
 
+def _write_tokenizer(tokenizer: bytes, path: Path) -> str:
+    """Write the tokenizer beside `path`; the name of its file."""
+    with _temporary(path, ".tokenizer.json") as unfinished:
+        unfinished.write_bytes(tokenizer)
+        return _name_by_content(unfinished, path, ".tokenizer.json").name
+
+
 def _write_data(model: ir.Model, path: Path, progress: Progress | None) -> None:
     """Write the weights beside `path` under the hash of their content, and make the model refer to them."""
     weights = [tensor for tensor in _initial_tensors(model) if tensor.nbytes >= EXTERNAL_FROM_BYTES]
@@ -171,11 +183,7 @@ def _write_data(model: ir.Model, path: Path, progress: Progress | None) -> None:
             unfinished.name,
             callback=progress and (lambda _, info: progress(info.index + 1, info.total)),
         )
-        with unfinished.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()[:HASH_DIGITS]
-            os.fsync(file.fileno())
-        data = path.with_name(f"{path.stem}-{digest}.data")
-        os.replace(unfinished, data)
+        data = _name_by_content(unfinished, path, ".data")
     for tensor in external:
         model.graph.initializers[tensor.name].const_value = ir.ExternalTensor(
             data.name,
@@ -186,6 +194,16 @@ def _write_data(model: ir.Model, path: Path, progress: Progress | None) -> None:
             name=tensor.name,
             base_dir=path.parent,
         )
+
+
+def _name_by_content(unfinished: Path, path: Path, suffix: str) -> Path:
+    """Give a finished file that belongs to `path` the name it is known by."""
+    with unfinished.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:HASH_DIGITS]
+        os.fsync(file.fileno())
+    named = path.with_name(f"{path.stem}-{digest}{suffix}")
+    os.replace(unfinished, named)
+    return named
 
 
 def _initial_tensors(model: ir.Model) -> list[ir.TensorProtocol]:
@@ -219,14 +237,15 @@ def _umask() -> int:
 
 
 def remove_orphans(path: Path) -> None:
-    """Remove what exports to `path` left behind: data files that no .onnx file here names, and unfinished files."""
+    """Remove what exports to `path` left behind: files of theirs that no .onnx file here names, and unfinished ones."""
     stem = re.escape(path.stem)
-    unfinished = re.compile(rf"\.+{stem}-\w+\.unfinished\.(data|onnx)(\.\w+)?")  # the longer ones are onnx_ir's own
-    data = re.compile(rf"{stem}-[0-9a-f]{{{HASH_DIGITS}}}\.data")
-    # Unfinished files first: one that was to become the model names its data already.
+    # The longest of the unfinished names are onnx_ir's own.
+    unfinished = re.compile(rf"\.+{stem}-\w+\.unfinished\.(data|onnx|tokenizer\.json)(\.\w+)?")
+    part = re.compile(rf"{stem}-[0-9a-f]{{{HASH_DIGITS}}}\.(data|tokenizer\.json)")
+    # Unfinished files first: one that was to become the model names its parts already.
     for file in _matching(path.parent, unfinished):
         shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
-    for file in _matching(path.parent, data):
+    for file in _matching(path.parent, part):
         if not _is_named(file):
             file.unlink(missing_ok=True)
 
@@ -235,9 +254,9 @@ def _matching(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
     return [file for file in folder.iterdir() if pattern.fullmatch(file.name)]
 
 
-def _is_named(data: Path) -> bool:
-    """Whether some .onnx file in the same folder mentions this data file."""
-    return any(_mentions(model, data.name.encode()) for model in data.parent.glob("*.onnx"))
+def _is_named(part: Path) -> bool:
+    """Whether some .onnx file in the same folder mentions this file."""
+    return any(_mentions(model, part.name.encode()) for model in part.parent.glob("*.onnx"))
 
 
 def _mentions(model: Path, name: bytes) -> bool:

@@ -48,7 +48,7 @@ class Loop(abc.ABC):
     """
 
     def __init__(self, bounds: Bounds):
-        self._bounds = bounds
+        self.bounds = bounds
 
     @overload
     def generate(self, input_ids: npt.ArrayLike, *, return_logprobs: Literal[True], **arguments: Any) -> Generation: ...
@@ -109,7 +109,7 @@ class Loop(abc.ABC):
             ValueError: Naming the argument, the value and the bound, before any work is done.
         """
         request = check_request(
-            self._bounds,
+            self.bounds,
             input_ids,
             max_new_tokens=max_new_tokens,
             attention_mask=attention_mask,

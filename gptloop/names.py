@@ -38,3 +38,4 @@ META_WEIGHTS = "gptloop_weights"
 META_CONFIG = "gptloop_config"
 META_PRECISION = "gptloop_precision"
 META_OPSET = "gptloop_opset"
+META_TOKENIZER = "gptloop_tokenizer"  # name of the file beside the model; absent where there is none

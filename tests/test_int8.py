@@ -61,7 +61,7 @@ def test_the_graph_is_made_of_standard_operators_and_passes_the_full_check(int8_
 
 
 def test_the_reference_evaluator_gives_the_same_tokens(int8_path):
-    inputs = feeds(check_request(OnnxLoop(int8_path)._bounds, IDS[:, :3], max_new_tokens=4, temperature=0))
+    inputs = feeds(check_request(OnnxLoop(int8_path).bounds, IDS[:, :3], max_new_tokens=4, temperature=0))
     expected = ReferenceEvaluator(str(int8_path)).run(["sequences"], inputs)[0]
     np.testing.assert_array_equal(OnnxLoop(int8_path).session.run(["sequences"], inputs)[0], expected)
 

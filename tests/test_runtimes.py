@@ -1,0 +1,201 @@
+"""The same file on other runtimes: onnx's ReferenceEvaluator and OpenVINO give the tokens that OnnxLoop gives.
+
+OpenVINO runs on the CPU with float32 (its hint INFERENCE_PRECISION_HINT; by itself it may take bfloat16). Its plugin
+narrows int64 to the lower 32 bits, so that seeds from 2^32 on are others there; nothing else is known to differ.
+
+Tokens are compared for equality: over these draws with fixed seeds no near-tie stands in the way.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+from onnx.reference.ops.op_loop import Loop as ReferenceLoopOperator
+
+from gptloop import names
+from gptloop.loop import Loop, Outputs
+from gptloop.onnx_loop import feeds
+from gptloop.request import Bounds, Request
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+OUTPUTS = [names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS]
+# Logits of this model are up to about 10; three runtimes sum their products in three orders. 5e-6 was seen.
+LOGPROB_TOLERANCE = 5e-5
+
+PROMPTS = np.array([[5, 96, 0, 17, 42], [8, 8, 1, 60, 3], [90, 2, 77, 31, 31]])
+MASK = np.array([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1], [0, 0, 0, 0, 1]])
+MANY_ENDS = list(range(30))  # so that rows end, and at different steps
+
+FEATURES = {
+    "greedy": {"temperature": 0},
+    "sampled": {},
+    "one new token": {"max_new_tokens": 1},
+    "two new tokens": {"max_new_tokens": 2},
+    "candidates": {"num_return_sequences": 3},
+    "one new token of candidates": {"max_new_tokens": 1, "num_return_sequences": 3},
+    "temperature": {"temperature": [0.5, 1.5, 3.0]},
+    "top_k": {"top_k": [1, 5, 97]},
+    "whole vocabulary": {"top_k": 0},
+    "one whole vocabulary": {"top_k": [3, 0, 50]},
+    "top_p": {"top_p": 0.8},
+    "top_p of the whole vocabulary": {"top_p": 0.8, "top_k": 0},
+    "top_p of one": {"top_p": [1.0, 0.3, 1.0]},
+    "min_p": {"min_p": 0.1},
+    "min_p of the whole vocabulary": {"min_p": 0.02, "top_k": 0},
+    "repetition_penalty": {"repetition_penalty": 1.5},
+    "repetition_penalty, greedy": {"repetition_penalty": 0.8, "temperature": 0},
+    "attention_mask": {"attention_mask": MASK},
+    "attention_mask, greedy": {"attention_mask": MASK, "temperature": 0},
+    "attention_mask, repetition_penalty": {"attention_mask": MASK, "repetition_penalty": 1.3},
+    "eos": {"eos_token_id": MANY_ENDS, "num_return_sequences": 2},
+    "eos at once": {"eos_token_id": list(range(96)), "temperature": 0},
+    "eos and pad": {"eos_token_id": MANY_ENDS, "pad_token_id": 96},
+    "min_new_tokens": {"eos_token_id": MANY_ENDS, "min_new_tokens": 6},
+    "one seed each": {"seed": [7, 2**31 - 1, 2**20 + 1]},
+    "everything": {
+        "attention_mask": MASK,
+        "temperature": [0, 1, 0.7],
+        "top_k": [0, 3, 97],
+        "top_p": [0.9, 1.0, 0.5],
+        "min_p": 0.02,
+        "repetition_penalty": 1.2,
+        "num_return_sequences": 2,
+        "eos_token_id": MANY_ENDS,
+        "pad_token_id": 96,
+        "min_new_tokens": 3,
+    },
+}
+
+
+class GatherElements(OpRun):
+    """As the specification has it: onnx 1.23's fails on more than 63 columns (mended by onnx pull request 8444)."""
+
+    op_domain = ""
+
+    def _run(self, data, indices, axis=None):
+        return (np.take_along_axis(data, indices, axis),)
+
+
+class LoopOfNoTrips(ReferenceLoopOperator):
+    """That of onnx 1.23 cannot stack the scan outputs of no trip."""
+
+    op_domain = ""
+
+    def _run(self, M, cond, *args, **kwargs):
+        if cond and M > 0:
+            return super()._run(M, cond, *args, **kwargs)
+        return (*args, *[np.empty((0, 0), np.float32)] * self.K)
+
+
+LoopOfNoTrips.__name__ = "Loop"  # by which the evaluator knows the operator
+
+
+class ReferenceLoop(Loop):
+    """The file in onnx's ReferenceEvaluator."""
+
+    def __init__(self, path: Path, bounds: Bounds):
+        super().__init__(bounds)
+        self._evaluator = ReferenceEvaluator(str(path), new_ops=[GatherElements, LoopOfNoTrips])
+
+    def _run(self, request: Request) -> Outputs:
+        return rows(*self._evaluator.run(OUTPUTS, feeds(request)))
+
+
+class OpenVinoLoop(Loop):
+    """The file in OpenVINO's CPU plugin."""
+
+    def __init__(self, path: Path, bounds: Bounds):
+        import openvino  # noqa: PLC0415  (optional)
+
+        super().__init__(bounds)
+        options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+        self._model = openvino.Core().compile_model(path, "CPU", options)
+
+    def _run(self, request: Request) -> Outputs:
+        outputs = self._model(feeds(request))
+        return rows(*(outputs[name] for name in OUTPUTS))
+
+
+def rows(*outputs_BRN: np.ndarray) -> Outputs:
+    return Outputs(*(x.reshape(-1, x.shape[-1]) for x in outputs_BRN))
+
+
+openvino_is_installed = pytest.mark.skipif(
+    importlib.util.find_spec("openvino") is None, reason="openvino is not installed; the test extra brings it"
+)
+
+
+@pytest.fixture(scope="module", params=[ReferenceLoop, pytest.param(OpenVinoLoop, marks=openvino_is_installed)])
+def other(tiny, request):
+    """The tiny model in another runtime; one session for all its tests, as a server has it."""
+    return request.param(tiny.path, tiny.model.config)
+
+
+@pytest.fixture(scope="module", params=[pytest.param(OpenVinoLoop, marks=openvino_is_installed)], ids=["OpenVinoLoop"])
+def openvino_loop(tiny, request):
+    return request.param(tiny.path, tiny.model.config)
+
+
+@pytest.mark.parametrize("call", FEATURES.values(), ids=list(FEATURES))
+def test_another_runtime_gives_the_same_tokens(tiny, other, call):
+    call = {"max_new_tokens": 12, "seed": 3, **call}
+    expected = tiny.onnx.generate(PROMPTS, **call, return_logprobs=True)
+    found = other.generate(PROMPTS, **call, return_logprobs=True)
+    np.testing.assert_array_equal(found.tokens, expected.tokens, strict=True)
+    close = {"rtol": 0, "atol": LOGPROB_TOLERANCE, "strict": True}
+    np.testing.assert_allclose(found.logprobs, expected.logprobs, **close)
+    np.testing.assert_allclose(found.raw_logprobs, expected.raw_logprobs, **close)
+    np.testing.assert_array_equal(other.generate(PROMPTS, **call), expected.tokens, strict=True)
+
+
+def test_the_features_show_in_the_tokens(tiny):
+    """What has no effect on these prompts would be compared in vain."""
+    found = [tiny.onnx.generate(PROMPTS, **{"max_new_tokens": 12, "seed": 3, **call}) for call in FEATURES.values()]
+    assert len({(*tokens.shape, *tokens.ravel()) for tokens in found}) == len(FEATURES)
+
+
+def test_calls_of_changing_shapes_do_not_disturb_each_other(tiny, other):
+    """A runtime may keep buffers of the last call; one that made fewer trips than that must not show them."""
+    generator = np.random.default_rng(0)
+    for seed in range(40):
+        prompts, length, candidates = generator.integers(1, [4, 12, 4])
+        ids = generator.integers(0, 97, (prompts, length))
+        call = {"max_new_tokens": int(generator.choice([1, 2, 9])), "num_return_sequences": int(candidates)}
+        expected = tiny.onnx.generate(ids, **call, seed=seed)
+        np.testing.assert_array_equal(other.generate(ids, **call, seed=seed), expected, strict=True)
+
+
+@pytest.mark.parametrize("seed", [2**31 - 3, 2**31 - 1, 2**31, 2**32 - 3], ids=hex)
+def test_seeds_of_32_bits_are_exact_on_every_runtime(tiny, other, seed):
+    expected = tiny.onnx.generate(PROMPTS, max_new_tokens=8, seed=seed)
+    np.testing.assert_array_equal(other.generate(PROMPTS, max_new_tokens=8, seed=seed), expected)
+
+
+def test_the_reference_evaluator_takes_seeds_of_63_bits(tiny):
+    call = {"max_new_tokens": 8, "seed": [2**63 - 1, 2**40 + 5, 2**32]}
+    reference = ReferenceLoop(tiny.path, tiny.model.config)
+    np.testing.assert_array_equal(reference.generate(PROMPTS, **call), tiny.onnx.generate(PROMPTS, **call))
+
+
+def test_openvino_knows_the_lower_32_bits_of_a_seed(tiny, openvino_loop):
+    """What it does to every int64; when this fails, it has learnt better, and the docs can say so."""
+    found = openvino_loop.generate(PROMPTS, max_new_tokens=8, seed=[2**32 + 7, 2**40 + 5, 2**63 - 1])
+    expected = tiny.onnx.generate(PROMPTS, max_new_tokens=8, seed=[7, 5, 2**32 - 1])
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_trained_model_says_its_text_on_another_runtime(trained, other):
+    """With end of text and padding, to the last character."""
+    loop = type(other)(trained.path, trained.model.config)
+    prompts = ["Four score and seven years", "It is altogether fitting and proper that", "We are met on a great"]
+    batch = trained.tokenizer(prompts, padding=True, padding_side="left", return_tensors="np")
+    call = {"attention_mask": batch["attention_mask"], "eos_token_id": 0, "max_new_tokens": 40}
+    for settings in ({"temperature": 0}, {"num_return_sequences": 3, "temperature": 1.5, "seed": 1}):
+        found = loop.generate(batch["input_ids"], **call, **settings)
+        np.testing.assert_array_equal(found, trained.onnx.generate(batch["input_ids"], **call, **settings))
