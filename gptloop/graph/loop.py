@@ -1,8 +1,8 @@
 """The steps: the first token from the prefill's logits, then the standard Loop, one new token per row and trip.
 
-The Loop's carried values are the last token, the tokens so far, which rows have ended, and every layer's
-GeneratedCache, which starts empty. The prompts' K and V, the weights, the uniform numbers and the settings are read
-from the outer scope.
+The Loop's carried values are the last token, the tokens so far (in the end, the result), which rows have ended, and
+every layer's GeneratedCache, which starts empty. The prompts' K and V, the weights, the uniform numbers and the
+settings are read from the outer scope.
 
 Source: ONNX operator Loop, opset 21.
 """
@@ -20,7 +20,7 @@ from gptloop.graph.call import Call, per_row
 from gptloop.graph.prefill import Prompts
 from gptloop.graph.processors import Processors
 from gptloop.graph.sampling import Drawn
-from gptloop.graph.scope import scope, subgraph
+from gptloop.graph.scope import branches, scope, subgraph
 from gptloop.graph.stop import Stop, Stopped
 from gptloop.graph.transformer import Transformer
 
@@ -66,27 +66,38 @@ def generate(
         call: The call's sizes.
 
     Returns:
-        Tokens int64 and log-probabilities float32, [N, S] each.
+        Tokens int64 and log-probabilities float32, [S, N] each.
     """
-    rows_1 = op.Mul(call.B, call.R)
     with scope(op, "first"):
-        none_ended_S = op.Expand(False, rows_1)
+        none_ended_S = op.Expand(False, op.Mul(call.B, call.R))
         first = rules.step(op, per_row(op, call, logits_BV), op.Squeeze([0]), none_ended_S, ())
-    later = _decode(op, transformer, first, prompts, rules, call)
-    # A Loop of no trips cannot know S: its scan outputs are [0, 0] in ONNX Runtime.
-    shape_TS = op.Concat(op.Shape(later[0], start=0, end=1), rows_1, axis=0)
-    return Drawn(
-        *(
-            op.Concat(op.Unsqueeze(head_S, [0]), op.Reshape(tail_TS, shape_TS, allowzero=1), axis=0)
-            for head_S, tail_TS in zip(first.drawn, later, strict=True)
-        )
-    )
+    trips = op.Sub(op.Squeeze(call.N), 1)
+    tokens_SN, *scanned_TS = _decode(op, transformer, first, prompts, rules, call, trips)
+
+    def with_later(op: OpBuilder) -> list[ir.Value]:
+        pairs = zip(first.drawn[1:], scanned_TS, strict=True)
+        logprobs_NS = [op.Concat(op.Unsqueeze(first_S, [0]), later_TS, axis=0) for first_S, later_TS in pairs]
+        return [op.Identity(tokens_SN), *(op.Transpose(x, perm=[1, 0]) for x in logprobs_NS)]
+
+    def first_alone(op: OpBuilder) -> list[ir.Value]:
+        return [op.Unsqueeze(x_S, [1]) for x_S in first.drawn]
+
+    # Runtimes differ in what a Loop of no trips returns: scan outputs of [0, 0] (ONNX Runtime), those of the last call
+    # (OpenVINO 2026.4, where the carried values' are wrong, too).
+    outputs = [(dtype, ["S", "N"]) for dtype in (ir.DataType.INT64, ir.DataType.FLOAT, ir.DataType.FLOAT)]
+    return Drawn(*branches(op, op.And(first.go_on, op.Greater(trips, 0)), with_later, first_alone, outputs))
 
 
 def _decode(
-    op: OpBuilder, transformer: Transformer, first: Stopped, prompts: Prompts, rules: Rules, call: Call
-) -> Drawn:
-    """The Loop, after the first token: its scan outputs, [trips, S]."""
+    op: OpBuilder,
+    transformer: Transformer,
+    first: Stopped,
+    prompts: Prompts,
+    rules: Rules,
+    call: Call,
+    trips: ir.Value,
+) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """The Loop, after the first token: all tokens [S, N], and the log-probabilities of the later ones, [trips, S]."""
     H, d = transformer.n_head, transformer.head_dim
     shapes = attention.DecodeShapes(
         D=transformer.n_embd,
@@ -123,16 +134,16 @@ def _decode(
         token_S = stopped.drawn.token
         generated_ST = op.Concat(generated_ST, op.Unsqueeze(token_S, [1]), axis=1)
         keys_and_values = [kv for present in presents for kv in present]
-        scanned = [op.Identity(token_S), stopped.drawn.logprob, stopped.drawn.raw_logprob]
-        return [stopped.go_on, token_S, generated_ST, stopped.ended_S, *keys_and_values, *scanned]
+        return [stopped.go_on, token_S, generated_ST, stopped.ended_S, *keys_and_values, *stopped.drawn[1:]]
 
     nothing_yet = op.Expand(0.0, op.Concat(call.B, [H], call.R, [0, d], axis=0))
     token_S = first.drawn.token
     carried = [token_S, op.Unsqueeze(token_S, [1]), first.ended_S, *[nothing_yet] * 2 * transformer.n_layer]
-    trips = op.Sub(op.Squeeze(call.N), 1)
     body = subgraph(op, decode_one_token, *_body_signature(transformer))
-    *_, tokens, logprobs, raw_logprobs = op.Loop(trips, first.go_on, *carried, body=body, _outputs=len(carried) + 3)
-    return Drawn(tokens, logprobs, raw_logprobs)
+    _, tokens_SN, *_, logprobs_TS, raw_logprobs_TS = op.Loop(
+        trips, first.go_on, *carried, body=body, _outputs=len(carried) + 2
+    )
+    return tokens_SN, logprobs_TS, raw_logprobs_TS
 
 
 def _body_signature(transformer: Transformer) -> tuple[list[ir.Value], list[ir.Value]]:
@@ -154,7 +165,6 @@ def _body_signature(transformer: Transformer) -> tuple[list[ir.Value], list[ir.V
         ir.val("generated_present", i64, ["S", "T + 1"]),
         ir.val("ended_present", boolean, ["S"]),
         *(ir.val(f"present_{name}", f32, ["B", H, "R", "T", d]) for name in names),
-        ir.val("token", i64, ["S"]),
         ir.val("logprob", f32, ["S"]),
         ir.val("raw_logprob", f32, ["S"]),
     ]

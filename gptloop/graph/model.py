@@ -69,8 +69,8 @@ def build(config: Any, tensors: Mapping[str, ir.TensorProtocol], precision: str 
     generated = loop.generate(op, transformer, logits_BV, prompts, rules, call)
 
     shape_BRN = op.Concat(call.B, call.R, [-1], axis=0)
-    for name, value_NS in zip((names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS), generated, strict=True):
-        value = op.Reshape(op.Transpose(value_NS, perm=[1, 0]), shape_BRN)
+    for name, value_SN in zip((names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS), generated, strict=True):
+        value = op.Reshape(value_SN, shape_BRN)
         value.dtype, value.shape = _I64 if name == names.SEQUENCES else _F32, ir.Shape(["B", "R", "N"])
         builder.add_output(value, name)
     for node in builder.graph.all_nodes():

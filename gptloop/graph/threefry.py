@@ -29,11 +29,19 @@ class Word(NamedTuple):
 
 
 def words_of_int64(op: OpBuilder, value: ir.Value) -> tuple[Word, Word]:
-    """Split a non-negative int64 tensor into its low and its high 32 bits."""
+    """Split a non-negative int64 tensor into its low and its high 32 bits.
+
+    OpenVINO's CPU plugin narrows int64 to its lower 32 bits and divides integers as float32. So a limb is taken by
+    BitwiseAnd, the quotient is of a number with at most 16 bits that are not 0, and what has become negative has no
+    high word: values below 2^32 are exact there.
+    """
     limbs = []
-    for _ in range(4):
-        limbs.append(op.Cast(op.Mod(value, LIMB), to=ir.DataType.INT32))
-        value = op.Div(value, LIMB)
+    for index in range(4):
+        if index == 2:
+            value = op.Max(value, 0)
+        limb = op.BitwiseAnd(value, LIMB - 1)
+        limbs.append(op.Cast(limb, to=ir.DataType.INT32))
+        value = op.Div(op.Sub(value, limb), LIMB)
     return Word(limbs[1], limbs[0]), Word(limbs[3], limbs[2])
 
 
