@@ -87,8 +87,8 @@ def measure(
     loaded.clear()
     gc.collect()
     for name in names:
-        if results[name].passed and case.alone_rounds:
-            say(f"{name} alone, {case.alone_rounds} rounds in a process of its own")
+        if results[name].passed:
+            say(f"{name} alone in a process of its own: peak memory, {case.alone_rounds} timed rounds")
             results[name].alone = run_alone(case, name, files, device=device, threads=threads)
     return results
 
