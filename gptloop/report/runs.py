@@ -95,6 +95,11 @@ def read_record(path: Path) -> "_Record":
     return _Record(str(path), _read_json(path))
 
 
+def machine_of(facts: Mapping[str, Any]) -> Machine:
+    """The machine that the suite's facts describe."""
+    return _machine(_Record("machine", facts))
+
+
 def read_machine(record: "_Record", name: str = "machine") -> Machine:
     """The machine whose facts stand in a field of a record."""
     return _machine(record.record(name))

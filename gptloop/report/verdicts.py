@@ -146,10 +146,10 @@ def verdicts_text(verdicts: Sequence[Verdict]) -> str:
     regressions = [one.case for one in verdicts if one.value is Value.REGRESSION]
     unjudged = [one.case for one in verdicts if one.value in (Value.MISSING, Value.UNSTABLE)]
     if regressions:
-        return f"**The gate fails: {_count(regressions)} slower than allowed ({escape(', '.join(regressions))}).**"
+        return f"**The gate fails: {_count(len(regressions))} slower than allowed ({escape(', '.join(regressions))}).**"
     if unjudged or not verdicts:
-        return f"**The gate cannot judge {_count(unjudged)} ({escape(', '.join(unjudged))}); that is not a pass.**"
-    return f"**The gate passes: none of {_count(list(verdicts))} became slower than allowed.**"
+        return f"**The gate cannot judge {_count(len(unjudged))} ({escape(', '.join(unjudged))}); that is not a pass.**"
+    return f"**The gate passes: none of {_count(len(verdicts))} became slower than allowed.**"
 
 
 def percent_text(effect: float) -> str:
@@ -157,8 +157,8 @@ def percent_text(effect: float) -> str:
     return f"{_fraction(effect):+.1%}".replace("%", " %")
 
 
-def _count(cases: Sequence[str]) -> str:
-    return f"{len(cases)} gated {'case' if len(cases) == 1 else 'cases'}"
+def _count(cases: int) -> str:
+    return f"{cases} gated {'case' if cases == 1 else 'cases'}"
 
 
 def _fraction(effect: float) -> float:
