@@ -15,7 +15,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from benchmarks.turns import (
 )
 from gptloop.report import ReportError, write_files
 from gptloop.report.budgets import Budgets, read_budgets
-from gptloop.report.calibration import assumed_floor, find_calibration
+from gptloop.report.calibration import Calibration, assumed_floor, find_calibration
 from gptloop.report.runs import Machine, machine_of
 from gptloop.report.statistics import paired_estimate, process_effect
 from gptloop.report.text import duration_text, escape, hardware_text
@@ -66,11 +66,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         budgets = read_budgets(options.budgets)
         facts = machine.facts()
+        here = machine_of(facts)
+        calibration = find_calibration(options.calibrations, here)  # what cannot be read is found before measuring
         work = work_of(budgets, facts, rounds=options.rounds, smoke=options.smoke)
         with worktree(options.base) as base:
             measured = _measure(base, work, options.processes, say_after(time.monotonic()))
-        here = machine_of(facts)
-        verdicts = judge_pairs(measured["pairs"], measured["missing"], budgets, options.output.parent, here)
+        verdicts = judge_pairs(measured["pairs"], measured["missing"], budgets, calibration)
         record = {
             "gptloop_kind": KIND,
             "schema": 1,
@@ -127,7 +128,10 @@ def worktree(revision: str) -> Iterator[Path]:
 
 
 def judge_pairs(
-    pairs: Sequence[Mapping[str, Any]], lacking: Mapping[str, str], budgets: Budgets, folder: Path, here: Machine
+    pairs: Sequence[Mapping[str, Any]],
+    lacking: Mapping[str, str],
+    budgets: Budgets,
+    calibration: Calibration | None,
 ) -> list[Verdict]:
     """Verdicts on every gated case.
 
@@ -135,10 +139,8 @@ def judge_pairs(
         pairs: As `benchmarks.turns.measure_pair` records them.
         lacking: Cases that could not be measured, and why.
         budgets: The gated cases.
-        folder: Where a calibration of this machine may lie.
-        here: This machine.
+        calibration: This machine's, if it has one.
     """
-    calibration = find_calibration(folder, here) if folder.is_dir() else None
     trouble = _trouble(pairs, budgets)
     verdicts = []
     for case, budget in budgets.cases.items():
@@ -148,8 +150,9 @@ def judge_pairs(
         of_case = [pair["cases"][case] for pair in pairs]
         floor = assumed_floor(budgets.paired_floor)
         if calibration:
-            count = (len(pairs), len(budgets.cases))
-            floor = calibration.paired_floor(case, processes=count[0], cases=count[1], assumed=budgets.paired_floor)
+            floor = calibration.paired_floor(
+                case, processes=len(pairs), cases=len(budgets.cases), assumed=budgets.paired_floor
+            )
         effects = [process_effect(arms["base"], arms["change"]) for arms in of_case]
         verdicts.append(
             verdict(
@@ -244,24 +247,33 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--base", required=True, metavar="REVISION", help="what to compare the working tree with")
     parser.add_argument(
         "--processes",
-        type=_at_least(FEWEST_PROCESSES),
+        type=at_least(FEWEST_PROCESSES),
         default=PROCESSES,
         help="pairs of fresh processes (default: %(default)s)",
     )
-    parser.add_argument("--rounds", type=_at_least(2), default=ROUNDS, help="rounds in a pair (default: %(default)s)")
+    parser.add_argument("--rounds", type=at_least(2), default=ROUNDS, help="rounds in a pair (default: %(default)s)")
     parser.add_argument("--budgets", type=Path, default=ROOT / "benchmarks" / "budgets.toml", metavar="FILE")
     parser.add_argument(
         "--output",
         type=Path,
         default=ROOT / "reports" / "change.json",
         metavar="FILE",
-        help="where the raw pairs are saved; a calibration is looked for beside it (default: reports/change.json)",
+        help="where the raw pairs and verdicts are saved (default: reports/change.json)",
+    )
+    parser.add_argument(
+        "--calibrations",
+        type=Path,
+        default=ROOT / "reports",
+        metavar="FOLDER",
+        help="where `benchmarks.prove` saved what this machine's noise is (default: reports/)",
     )
     parser.add_argument("--smoke", action="store_true", help="tiny models: try the command, the times mean nothing")
     return parser
 
 
-def _at_least(least: int) -> Any:
+def at_least(least: int) -> Callable[[str], int]:
+    """An argument's type: a whole number with a bound."""
+
     def number(text: str) -> int:
         if (value := int(text)) < least:
             raise argparse.ArgumentTypeError(f"must be at least {least}, got {value}")

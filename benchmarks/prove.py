@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import machine
-from benchmarks.change import PROCESSES, ROUNDS, say_after, work_of
+from benchmarks.change import PROCESSES, ROUNDS, at_least, say_after, work_of
 from benchmarks.turns import CONTROL, ROOT, TWO_SIDES, Arms, Files, Say, commit_info, measure_pair, prepare
 from gptloop.report import ReportError, write_files
 from gptloop.report.budgets import Budgets, read_budgets
@@ -30,11 +30,11 @@ from gptloop.report.calibration import PROOF, Calibration
 from gptloop.report.runs import machine_of, read_record
 from gptloop.report.statistics import Estimate, paired_estimate, process_effect
 from gptloop.report.text import escape, hardware_text, table, versions_text
-from gptloop.report.verdicts import Value, judge, percent_text
+from gptloop.report.verdicts import FEWEST_PROCESSES, Value, judge, percent_text
 
 SCHEMA = 1
 CALIBRATION_PAIRS = TEST_PAIRS = 20
-DRAWS = 2000  # suite runs drawn from the test pairs
+DRAWS = 1000  # suite runs drawn from the test pairs
 SLOWER = {"slower by 5 %": 0.05, "slower by 10 %": 0.10}
 ARMS: Arms = {**TWO_SIDES, **{arm: ("change", slower) for arm, slower in SLOWER.items()}}
 # What issue and design ask for.
@@ -86,7 +86,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0, or 2 where nothing could be measured or judged.
     """
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if options.test_pairs < options.processes or options.calibration_pairs < 2:
+        parser.error("a suite run is drawn from the test pairs, and 2 pairs or more calibrate: too few were asked for")
     try:
         budgets = read_budgets(options.budgets)
         facts = machine.facts()
@@ -167,8 +170,8 @@ def rendered(path: Path, budgets: Budgets) -> str:
     return "\n\n".join(
         [
             *(["**Tiny models (--smoke): the times mean nothing.**"] if settings["smoke"] else []),
-            f"Measured on {escape(hardware_text(here))} ({escape(versions_text(here))}), {where}: {calibrating} pairs of "
-            f"fresh processes to calibrate, then {testing} to test, {settings['rounds']} rounds each, in "
+            f"Measured on {escape(hardware_text(here))} ({escape(versions_text(here))}), {where}: {calibrating} pairs "
+            f"of fresh processes to calibrate, then {testing} to test, {settings['rounds']} rounds each, in "
             f"{minutes:.0f} minutes. The raw pairs are in [{path.name}](../reports/{path.name}); this text was made of "
             "them by `python -m benchmarks.prove --render`.",
             f"Of {DRAWS} suite runs of {settings['processes']} pairs each, drawn from the {testing} test pairs:",
@@ -209,21 +212,22 @@ def _measure(path: Path, budgets: Budgets, facts: Mapping[str, Any], options: ar
         "smoke": options.smoke,
     }
     proof = {"gptloop_kind": PROOF, "schema": SCHEMA, "machine": facts, "commit": commit_info(ROOT)}
-    proof |= {"settings": settings, "pairs": _saved_pairs(path, proof | {"settings": settings})}
+    proof["settings"] = settings
+    pairs = _saved_pairs(path, proof)
     wanted = options.calibration_pairs + options.test_pairs
-    say = say_after(time.monotonic())
-    if len(proof["pairs"]) == wanted:
+    if len(pairs) >= wanted:
         return
+    say = say_after(time.monotonic())
     with tempfile.TemporaryDirectory(prefix="gptloop-proof-") as folder:
         files = Files(Path(folder), {"base": ROOT, "change": ROOT})
         if lacking := prepare(files, work, say):
             raise RuntimeError("; ".join(f"{case}: {reason}" for case, reason in lacking.items()))
-        while len(proof["pairs"]) < wanted:
-            say(f"pair {len(proof['pairs']) + 1} of {wanted}")
+        while len(pairs) < wanted:
+            say(f"pair {len(pairs) + 1} of {wanted}")
             start = time.monotonic()
             pair = measure_pair(files, work, ARMS)
-            proof["pairs"].append(pair | {"wall_s": time.monotonic() - start})
-            write_files(path.parent, {path.name: (json.dumps(proof) + "\n").encode()})
+            pairs.append(pair | {"wall_s": time.monotonic() - start})
+            write_files(path.parent, {path.name: (json.dumps({**proof, "pairs": pairs}) + "\n").encode()})
             _say_pair(pair, say)
 
 
@@ -316,8 +320,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.prove", description=__doc__.split("\n\n")[1])
     parser.add_argument("--calibration-pairs", type=int, default=CALIBRATION_PAIRS, help="default: %(default)s")
     parser.add_argument("--test-pairs", type=int, default=TEST_PAIRS, help="default: %(default)s")
-    parser.add_argument("--processes", type=int, default=PROCESSES, help="pairs in a suite run (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds in a pair (default: %(default)s)")
+    parser.add_argument(
+        "--processes", type=at_least(FEWEST_PROCESSES), default=PROCESSES, help="of a suite run (default: %(default)s)"
+    )
+    parser.add_argument("--rounds", type=at_least(2), default=ROUNDS, help="rounds in a pair (default: %(default)s)")
     parser.add_argument("--budgets", type=Path, default=ROOT / "benchmarks" / "budgets.toml", metavar="FILE")
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: reports/proof-MACHINE.json")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "gate.md", metavar="FILE", help="to write into")

@@ -35,8 +35,6 @@ from gptloop.request import check_request
 ROOT = Path(__file__).resolve().parents[1]
 WORKER = Path(__file__).with_name("turn_worker.py")
 PRECISIONS = {"onnx": "fp32", "onnx_int8": "int8"}
-_TINY = {"n_layer": 2, "n_head": 2, "n_embd": 32, "n_positions": 72, "vocab_size": 257}
-_TINY |= {"bos_token_id": 0, "eos_token_id": 0}
 SIDES = ("base", "change")
 WARM_CALLS = 2
 
@@ -211,7 +209,7 @@ def measure_pair(files: Files, work: Work, arms: Arms) -> dict[str, Any]:
 
     Returns:
         For JSON: `cases`, seconds by case and arm, entry i of every arm measured in round i; `added_s`, the part of
-        them that was added on purpose; `control_s`, the control's; `rest_s`, the longest that threads spun after a call.
+        them that was added on purpose; `control_s`, the control's; `rest_s`, the longest spinning after a call.
     """
     record: dict[str, Any] = {"started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
     seconds: dict[str, dict[str, list[float]]] = {case.name: {arm: [] for arm in arms} for case in work.cases}
@@ -329,4 +327,6 @@ def _tiny_model() -> GPT2LMHeadModel:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return GPT2LMHeadModel(GPT2Config(**_TINY)).eval()
+        config = GPT2Config(n_layer=2, n_head=2, n_embd=32, n_positions=72, vocab_size=257)
+        config.bos_token_id = config.eos_token_id = None
+        return GPT2LMHeadModel(config).eval()

@@ -62,13 +62,13 @@ def assumed_floor(fraction: float) -> Floor:
 
 
 def find_calibration(folder: Path, machine: Machine) -> Calibration | None:
-    """The calibration of a machine saved directly in a folder, the last by name where there are several.
+    """The calibration of a machine, `proof*.json` directly in a folder; the last by name where there are several.
 
     Raises:
         ReportError: If a file of this kind is damaged.
     """
     found = None
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.glob("proof*.json")):
         record = read_record(path)
         if record.values.get("gptloop_kind") == PROOF and read_machine(record) == machine:
             found = _calibration(path, record.values, machine) or found
