@@ -27,7 +27,7 @@ from benchmarks.turns import CONTROL, ROOT, TWO_SIDES, Arms, Files, Say, commit_
 from gptloop.report import ReportError, write_files
 from gptloop.report.budgets import Budgets, read_budgets
 from gptloop.report.calibration import PROOF, Calibration
-from gptloop.report.runs import machine_of, read_record
+from gptloop.report.runs import check_pair, machine_of, read_record
 from gptloop.report.statistics import Estimate, paired_estimate, process_effect
 from gptloop.report.text import escape, hardware_text, table, versions_text
 from gptloop.report.verdicts import FEWEST_PROCESSES, Value, judge, percent_text
@@ -158,6 +158,8 @@ def rendered(path: Path, budgets: Budgets) -> str:
             raise ReportError(f"{path}: {len(pairs)} of {calibrating + testing} pairs are there; run the command again")
         if settings["cases"] != list(budgets.cases):
             raise ReportError(f"{path}: proves {', '.join(settings['cases'])}, but other cases are gated now")
+        for index, pair in enumerate(pairs, 1):
+            check_pair(f"{path}: pair {index}", pair)
         calibration = Calibration(path.name, here, pairs[:calibrating])
         proof = prove(pairs[calibrating:], calibration, budgets, settings["processes"])
         minutes = sum(pair["wall_s"] for pair in pairs) / 60

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gptloop.report.runs import Machine, ReportError, read_machine, read_record
+from gptloop.report.runs import Machine, ReportError, check_pair, read_machine, read_record
 from gptloop.report.statistics import paired_noise_floor, process_effect, unpaired_noise_floor
 from gptloop.report.verdicts import Floor
 
@@ -78,12 +78,12 @@ def find_calibration(folder: Path, machine: Machine) -> Calibration | None:
 def _calibration(path: Path, values: Mapping[str, Any], machine: Machine) -> Calibration | None:
     """None where too few pairs are in the file yet, or its models were tiny ones."""
     try:
-        count = values["settings"]["calibration_pairs"]
-        pairs = values["pairs"][:count]
-        if len(pairs) < count or values["settings"]["smoke"]:
-            return None
-        calibration = Calibration(path.name, machine, pairs)
-        calibration.stored_floors(sorted(pairs[0]["cases"]))  # what cannot be read is found here, not in a verdict
-    except (KeyError, TypeError, IndexError, ValueError) as error:
+        count, smoke, pairs = values["settings"]["calibration_pairs"], values["settings"]["smoke"], values["pairs"]
+        pairs = pairs[:count]
+    except (KeyError, TypeError) as error:
         raise ReportError(f"{path}: a damaged proof: {type(error).__name__}: {error}") from error
-    return calibration
+    if smoke or len(pairs) < count:
+        return None
+    for index, pair in enumerate(pairs, 1):
+        check_pair(f"{path}: pair {index}", pair)
+    return Calibration(path.name, machine, pairs)

@@ -105,6 +105,22 @@ def read_machine(record: "_Record", name: str = "machine") -> Machine:
     return _machine(record.record(name))
 
 
+def check_pair(place: str, pair: Any) -> None:
+    """Refuse what is no pair of processes as `benchmarks.turns` records it.
+
+    Raises:
+        ReportError: If a field is missing, or arms of a case differ in their number of rounds.
+    """
+    record = _Record(place, pair)
+    record.field("control_s", _ROUNDS)
+    cases = record.record("cases")
+    for case in cases.values:
+        arms = cases.record(case)
+        rounds = {arm: len(arms.field(arm, _ROUNDS)) for arm in ("base", "change", *arms.values)}
+        if len(set(rounds.values())) != 1:
+            raise ReportError(f"{place}: arms of {case!r} differ in their number of rounds: {rounds}")
+
+
 def newest_cases(runs: pd.DataFrame) -> pd.DataFrame:
     """Of each case on each machine, the rows of the newest run that holds it.
 
