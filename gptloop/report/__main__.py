@@ -2,14 +2,21 @@
 
 import argparse
 import io
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from gptloop.report import (
     ReportError,
     compare_cases,
+    judge_run,
+    new_baseline,
     newest_cases,
+    newest_run,
+    read_budgets,
     read_runs,
     render_charts,
     summary_markdown,
@@ -18,31 +25,71 @@ from gptloop.report import (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Render a folder's runs into it and print the summary.
+    """Render a folder's runs into it and print the summary; with a baseline, judge the newest run against it.
 
     Returns:
-        The exit status: 0, or 2 where no report could be made; then the folder is as it was.
+        The exit status: 0; 1 for a regression, where verdicts count; 2 where no report could be made, and then the
+        folder is as it was, or where a verdict that counts could not be reached.
     """
-    folder = _parser().parse_args(arguments).folder
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.baseline is None and (options.fail_on_regression or options.update_baseline):
+        parser.error("--fail-on-regression and --update-baseline need --baseline FILE")
     try:
-        compared = compare_cases(newest_cases(read_runs(folder)))
-        summary = summary_markdown(compared)
-        write_files(folder, {**render_charts(compared), "summary.md": summary.encode()})
+        runs = read_runs(options.folder)
+        compared = compare_cases(newest_cases(runs))
+        if options.update_baseline:
+            _update_baseline(runs, options)
+        judged = None
+        if options.baseline is not None:
+            judged = judge_run(newest_run(runs), options.baseline, read_budgets(options.budgets), options.folder)
+        summary = summary_markdown(compared, *([judged.markdown()] if judged else []))
+        files = {**render_charts(compared), "summary.md": summary.encode()}
+        if judged:
+            files["verdicts.json"] = (json.dumps(judged.to_json(), indent=1) + "\n").encode()
+        write_files(options.folder, files)
     except ReportError as error:
         print(f"gptloop.report: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name may hold what the terminal's encoding lacks
     print(summary, end="")
-    return 0
+    return judged.exit_code if judged and options.fail_on_regression else 0
+
+
+def _update_baseline(runs: pd.DataFrame, options: argparse.Namespace) -> None:
+    run = newest_run(runs)
+    path = options.folder / run["run"].iloc[0]
+    content = new_baseline(run, path, read_budgets(options.budgets), options.folder)
+    if not options.baseline.parent.is_dir():
+        raise ReportError(f"{options.baseline.parent}: no such folder")
+    write_files(options.baseline.parent, {options.baseline.name: content})
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m gptloop.report",
-        description="Write charts/ and summary.md from the benchmark runs saved in a folder, and print the summary.",
+        description="Write charts/ and summary.md from the benchmark runs saved in a folder, and print the summary. "
+        "With --baseline, judge the newest run, too, and write verdicts.json.",
     )
     parser.add_argument("folder", type=Path, help="where the runs are saved, such as reports/")
+    parser.add_argument(
+        "--baseline", type=Path, metavar="FILE", help="a saved run, or what --update-baseline wrote: judge against it"
+    )
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--fail-on-regression", action="store_true", help="exit with 1 for a regression, 2 for what cannot be judged"
+    )
+    group.add_argument(
+        "--update-baseline", action="store_true", help="make the newest run the baseline, with the machine's floors"
+    )
+    parser.add_argument(
+        "--budgets",
+        type=Path,
+        metavar="FILE",
+        default=Path("benchmarks/budgets.toml"),
+        help="gated cases and what they may cost (default: %(default)s)",
+    )
     return parser
 
 

@@ -85,6 +85,42 @@ def read_runs(folder: Path) -> pd.DataFrame:
     return pd.DataFrame.from_records(rows)
 
 
+def read_run(path: Path) -> pd.DataFrame:
+    """One saved run, wherever it lies: the rows of `read_runs`."""
+    return pd.DataFrame.from_records(_rows_of_run(path, path.parent))
+
+
+def read_record(path: Path) -> "_Record":
+    """A JSON object that is gptloop's own or holds a run."""
+    return _Record(str(path), _read_json(path))
+
+
+def machine_of(facts: Mapping[str, Any]) -> Machine:
+    """The machine that the suite's facts describe."""
+    return _machine(_Record("machine", facts))
+
+
+def read_machine(record: "_Record", name: str = "machine") -> Machine:
+    """The machine whose facts stand in a field of a record."""
+    return _machine(record.record(name))
+
+
+def check_pair(place: str, pair: Any) -> None:
+    """Refuse what is no pair of processes as `benchmarks.turns` records it.
+
+    Raises:
+        ReportError: If a field is missing, or arms of a case differ in their number of rounds.
+    """
+    record = _Record(place, pair)
+    record.field("control_s", _ROUNDS)
+    cases = record.record("cases")
+    for case in cases.values:
+        arms = cases.record(case)
+        rounds = {arm: len(arms.field(arm, _ROUNDS)) for arm in ("base", "change", *arms.values)}
+        if len(set(rounds.values())) != 1:
+            raise ReportError(f"{place}: arms of {case!r} differ in their number of rounds: {rounds}")
+
+
 def newest_cases(runs: pd.DataFrame) -> pd.DataFrame:
     """Of each case on each machine, the rows of the newest run that holds it.
 
@@ -229,7 +265,7 @@ def _check_cases(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         seen.add((group, contender))
         if row["device"] != row["machine"].device:
             raise ReportError(f"{path}: case {group!r} ran on {row['device']}, the run on {row['machine'].device}")
-        for name in _CASE_FIELDS:
+        for name in CASE_FIELDS:
             if row[name] != (expected := first.setdefault(group, row)[name]):
                 raise ReportError(
                     f"{path}: contenders of case {group!r} disagree: {name} {expected!r} and {row[name]!r}"
@@ -286,14 +322,14 @@ def _is_whole(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**63
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
     return _is_whole(value, -(2**63))
 
 
 def _is_positive(value: Any) -> bool:
-    return _is_number(value) and value > 0
+    return is_number(value) and value > 0
 
 
 def _is_datetime(value: Any) -> bool:
@@ -318,9 +354,9 @@ _DATETIME = _Kind("an ISO 8601 time", _is_datetime)
 _COUNT = _Kind("a whole number above 0", lambda value: _is_whole(value, 1))
 _NATURAL = _Kind("a whole number", lambda value: _is_whole(value, 0))
 _NATURAL_OR_NULL = _Kind("a whole number or null", lambda value: value is None or _is_whole(value, 0))
-_NOT_NEGATIVE = _Kind("a number of at least 0", lambda value: _is_number(value) and value >= 0)
+_NOT_NEGATIVE = _Kind("a number of at least 0", lambda value: is_number(value) and value >= 0)
 _POSITIVE = _Kind("a number above 0", _is_positive)
-_NUMBER_OR_NULL = _Kind("a number or null", lambda value: value is None or _is_number(value))
+_NUMBER_OR_NULL = _Kind("a number or null", lambda value: value is None or is_number(value))
 _ROUNDS = _Kind("a list of times above 0 s", lambda value: _are_rounds(value) and len(value) > 0)
 _ROUNDS_OR_NONE = _Kind("a list, maybe empty, of times above 0 s", _are_rounds)
 
@@ -348,7 +384,7 @@ _EXTRA_INFO = {
 }
 
 # What contenders of one case share. Not the precision: an int8 graph is compared with an fp32 loop.
-_CASE_FIELDS = (
+CASE_FIELDS = (
     "size",
     "workload",
     "workload_title",

@@ -141,14 +141,15 @@ def commits_text(cases: pd.DataFrame) -> str:
     return ", ".join(f"{commit[:10]} (dirty)" if dirty else commit[:10] for commit, dirty in commits)
 
 
-def summary_markdown(compared: pd.DataFrame) -> str:
+def summary_markdown(compared: pd.DataFrame, *sections: str) -> str:
     """The summary that a person pastes into a pull request, in GitHub's Markdown.
 
     Args:
         compared: The frame of `compare.compare_cases`.
+        sections: Markdown that comes before the tables, such as the verdicts.
     """
     machines = [_machine_section(cases) for _, cases in compared.groupby("fingerprint", sort=False)]
-    return "\n\n".join(["# gptloop benchmark report", *machines, _HOW_TO_READ]) + "\n"
+    return "\n\n".join(["# gptloop benchmark report", *sections, *machines, _HOW_TO_READ]) + "\n"
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]], alignment: str) -> str:

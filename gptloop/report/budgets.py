@@ -1,0 +1,71 @@
+"""The budget file: which cases are gated, how much slower each may become, and what is assumed of an unknown machine.
+
+Knows TOML and its own keys; refuses others, so that a misspelt one is not a budget lost.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gptloop.report.runs import ReportError
+
+_NUMBERS = ("budget", "drift", "paired_floor", "stored_floor")
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """Fractions of time: 0.02 is 2 %.
+
+    Attributes:
+        path: The file, for messages.
+        cases: The budget of each gated case, by "SIZE WORKLOAD CONTENDER".
+        drift: How far the PyTorch loop may move from process to process before nothing beside it is judged.
+        paired_floor: The noise floor assumed of change against base, where the machine was not calibrated.
+        stored_floor: The same against a stored baseline.
+    """
+
+    path: Path
+    cases: Mapping[str, float]
+    drift: float
+    paired_floor: float
+    stored_floor: float
+
+
+def read_budgets(path: Path) -> Budgets:
+    """Read a budget file.
+
+    Raises:
+        ReportError: If it cannot be read, or holds anything but what `benchmarks/budgets.toml` explains.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ReportError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ReportError(f"{path}: not valid TOML: {error}") from error
+    _refuse_others(path, content, {*_NUMBERS, "cases"})
+    numbers = {name: _fraction(path, content, name) for name in _NUMBERS}
+    cases = content.get("cases")
+    if not isinstance(cases, dict) or not cases:
+        raise ReportError(f'{path}: no gated case; name one as [cases."SIZE WORKLOAD CONTENDER"]')
+    budgets = {}
+    for case, settings in cases.items():
+        if not isinstance(settings, dict) or len(case.split()) != 3 or not case.isprintable():
+            raise ReportError(f'{path}: cases has {case!r}, expected [cases."SIZE WORKLOAD CONTENDER"]')
+        _refuse_others(path, settings, {"budget"})
+        budgets[case] = _fraction(path, {"budget": numbers["budget"], **settings}, "budget")
+    return Budgets(path, budgets, numbers["drift"], numbers["paired_floor"], numbers["stored_floor"])
+
+
+def _refuse_others(path: Path, table: Mapping[str, Any], known: set[str]) -> None:
+    if unknown := sorted(table.keys() - known):
+        raise ReportError(f"{path}: unknown key {unknown[0]!r}, expected {', '.join(sorted(known))}")
+
+
+def _fraction(path: Path, table: Mapping[str, Any], name: str) -> float:
+    value = table.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ReportError(f"{path}: {name} is {value!r}, expected a fraction of time, at least 0 and below 1")
+    return float(value)

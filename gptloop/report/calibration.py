@@ -1,0 +1,89 @@
+"""Noise floors of a machine, from A/A processes that were measured on it.
+
+Reads the raw pairs that `python -m benchmarks.prove` saves; does not know what is judged with them. Only the pairs that
+the proof held apart for calibration are used: these are the floors whose false alarms it counted.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gptloop.report.runs import Machine, ReportError, check_pair, read_machine, read_record
+from gptloop.report.statistics import paired_noise_floor, process_effect, unpaired_noise_floor
+from gptloop.report.verdicts import Floor
+
+PROOF = "proof"
+CONTROL = "control"  # the PyTorch loop, beside the cases
+
+Pair = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A/A pairs of processes of one machine.
+
+    Attributes:
+        name: The file, for the reader.
+        machine: Where they were measured.
+        pairs: As `benchmarks.turns` records them.
+    """
+
+    name: str
+    machine: Machine
+    pairs: Sequence[Pair]
+
+    def paired_floor(self, case: str, *, processes: int, cases: int, assumed: float) -> Floor:
+        """Of change against base, in so many pairs of processes; the assumed one (a fraction) for an unknown case."""
+        effects = [process_effect(arms["base"], arms["change"]) for arms in self._arms(case)]
+        if len(effects) < 2:
+            return assumed_floor(assumed)
+        return Floor(paired_noise_floor(effects, processes=processes, cases=cases), calibrated=True)
+
+    def stored_floors(self, cases: Sequence[str]) -> dict[str, float]:
+        """Of single processes measured apart, as log-ratios, by case; `CONTROL` is the PyTorch loop's."""
+        medians = {case: [float(np.median(arms["base"])) for arms in self._arms(case)] for case in cases}
+        medians[CONTROL] = [float(np.median(pair["control_s"])) for pair in self.pairs]
+        return {
+            case: unpaired_noise_floor(of_case, cases=len(cases))
+            for case, of_case in medians.items()
+            if len(of_case) >= 2
+        }
+
+    def _arms(self, case: str) -> list[Mapping[str, Any]]:
+        return [pair["cases"][case] for pair in self.pairs if case in pair["cases"]]
+
+
+def assumed_floor(fraction: float) -> Floor:
+    """A floor that nobody measured."""
+    return Floor(float(np.log1p(fraction)), calibrated=False)
+
+
+def find_calibration(folder: Path, machine: Machine) -> Calibration | None:
+    """The calibration of a machine, `proof*.json` directly in a folder; the last by name where there are several.
+
+    Raises:
+        ReportError: If a file of this kind is damaged.
+    """
+    found = None
+    for path in sorted(folder.glob("proof*.json")):
+        record = read_record(path)
+        if record.values.get("gptloop_kind") == PROOF and read_machine(record) == machine:
+            found = _calibration(path, record.values, machine) or found
+    return found
+
+
+def _calibration(path: Path, values: Mapping[str, Any], machine: Machine) -> Calibration | None:
+    """None where too few pairs are in the file yet, or its models were tiny ones."""
+    try:
+        count, smoke, pairs = values["settings"]["calibration_pairs"], values["settings"]["smoke"], values["pairs"]
+        pairs = pairs[:count]
+    except (KeyError, TypeError) as error:
+        raise ReportError(f"{path}: a damaged proof: {type(error).__name__}: {error}") from error
+    if smoke or len(pairs) < count:
+        return None
+    for index, pair in enumerate(pairs, 1):
+        check_pair(f"{path}: pair {index}", pair)
+    return Calibration(path.name, machine, pairs)

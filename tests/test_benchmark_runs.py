@@ -1,0 +1,77 @@
+"""How the suite measures and saves: interleaved, paired, and readable by pytest-benchmark's own means."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.timing import interleave
+
+
+@pytest.mark.parametrize(("rounds", "order"), [(1, "ab"), (2, "abba"), (4, "abbaabba")])
+def test_contenders_are_timed_in_abba_order(rounds, order):
+    calls = []
+    times = interleave({name: lambda name=name: calls.append(name) for name in "ab"}, rounds)
+    assert "".join(calls) == order
+    assert {name: len(of_arm) for name, of_arm in times.items()} == {"a": rounds, "b": rounds}
+
+
+def test_round_i_of_a_contender_is_its_time_in_round_i(monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr("benchmarks.timing.time.perf_counter", lambda: next(clock))
+    busy = {"a": 3, "b": 7}
+    times = interleave({name: lambda n=n: [next(clock) for _ in range(n)] for name, n in busy.items()}, 2)
+    assert times == {"a": [4, 4], "b": [8, 8]}
+
+
+SUITE = """
+import pytest
+from benchmarks.test_speed import RecordedClock
+
+clock = RecordedClock()
+ROUNDS = {"torch": [2.0, 2.5, 3.0], "onnx": [1.0, 1.25, 1.5]}
+
+@pytest.mark.benchmark(timer=clock)
+@pytest.mark.parametrize("contender", ROUNDS)
+def test_generate(contender, benchmark):
+    benchmark.group = "gpt2 8x1"
+    clock.replay(benchmark, ROUNDS[contender])
+"""
+
+
+@pytest.fixture(scope="module")
+def saved_run(tmp_path_factory):
+    """A run in which two contenders hand their paired rounds to pytest-benchmark."""
+    tmp_path = tmp_path_factory.mktemp("suite")
+    (tmp_path / "test_suite.py").write_text(SUITE)
+    options = ["--benchmark-autosave", "--benchmark-save-data", f"--benchmark-storage=file://{tmp_path}/saved"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), *options]
+    done = subprocess.run([*command, "test_suite.py"], cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    (path,) = (tmp_path / "saved").glob("*/0001_*.json")
+    return path
+
+
+def test_the_paired_rounds_are_in_the_saved_file(saved_run):
+    benchmarks = json.loads(saved_run.read_text())["benchmarks"]
+    assert {one["param"]: one["stats"]["data"] for one in benchmarks} == {
+        "torch": [2.0, 2.5, 3.0],
+        "onnx": [1.0, 1.25, 1.5],
+    }
+    assert {one["group"] for one in benchmarks} == {"gpt2 8x1"}
+
+
+def test_pytest_benchmark_compare_reads_the_saved_file(saved_run, tmp_path):
+    table = tmp_path / "compared.csv"
+    command = ["compare", "--sort=name", "--columns=min,median,max", f"--csv={table}", str(saved_run)]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_benchmark", *command], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "test_generate[onnx]" in done.stdout
+    header, *rows = table.read_text().split()
+    medians = {
+        row.split(",")[0].split("::")[-1]: float(row.split(",")[header.split(",").index("median")]) for row in rows
+    }
+    assert medians == {"test_generate[torch]": 2.5, "test_generate[onnx]": 1.25}

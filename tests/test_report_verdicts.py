@@ -1,0 +1,217 @@
+"""Verdicts, their edges, exit codes and words; budgets and calibrations as files."""
+
+import json
+
+import numpy as np
+import pytest
+from report_runs import gpu_machine, machine
+
+from gptloop.report.budgets import read_budgets
+from gptloop.report.calibration import CONTROL, find_calibration
+from gptloop.report.runs import ReportError, machine_of
+from gptloop.report.statistics import Estimate, paired_estimate
+from gptloop.report.verdicts import (
+    Floor,
+    Value,
+    Verdict,
+    exit_code,
+    judge,
+    missing,
+    verdict,
+    verdicts_table,
+    verdicts_text,
+)
+
+BUDGETS = """
+budget = 0.02
+drift = 0.15
+paired_floor = 0.04
+stored_floor = 0.10
+[cases."gpt2 8x1 onnx"]
+[cases."gpt2 1x1 onnx"]
+budget = 0.05
+"""
+
+
+def percent(effect, low, high) -> Estimate:
+    return Estimate(*np.log1p(np.array([effect, low, high]) / 100))
+
+
+@pytest.mark.parametrize(
+    ("estimate", "value"),
+    [
+        (percent(0, 0, 0), Value.UNCHANGED),
+        (percent(8, 6, 10), Value.REGRESSION),
+        (percent(8, 1.9, 14), Value.UNSTABLE),  # above the floor, but the interval does not exclude the budget
+        (percent(3, 2.1, 4), Value.UNCHANGED),  # the interval excludes the budget, but the effect is in the noise
+        (percent(5, 1.9, 7), Value.UNCHANGED),  # sure to within 3 %, but not that it is over the budget
+        (percent(60, 20, 100), Value.REGRESSION),  # wide, and yet no doubt
+        (percent(-8, -10, -6), Value.IMPROVED),
+        (percent(-8, -18, 1), Value.UNSTABLE),
+        (percent(-3, -3.5, -2.5), Value.UNCHANGED),
+        (percent(0, -6, 6), Value.UNSTABLE),
+    ],
+)
+def test_a_regression_needs_an_effect_above_noise_and_an_interval_above_the_budget(estimate, value):
+    assert judge(estimate, budget=0.02, floor=np.log1p(0.04)) is value
+
+
+@pytest.mark.parametrize(("slower", "least"), [(0.0, 0), (0.05, 0.95), (0.10, 1.0)])
+def test_power_and_silence_on_simulated_runs(slower, least):
+    """5 pairs whose processes differ by 1 %, floor and budget of 2 %: the two that a quiet machine has."""
+    effects = np.random.default_rng(0).normal(np.log1p(slower), 0.01, (1000, 5))
+    verdicts = [
+        judge(Estimate(*one), budget=0.02, floor=np.log1p(0.02)) for one in zip(*paired_estimate(effects), strict=True)
+    ]
+    share = np.mean([value is Value.REGRESSION for value in verdicts])
+    assert share >= least if slower else share == 0
+
+
+def of(value: Value) -> Verdict:
+    return Verdict("gpt2 8x1 onnx", value, "a reason", 0.02)
+
+
+@pytest.mark.parametrize(
+    ("values", "code"),
+    [
+        ([Value.UNCHANGED, Value.IMPROVED], 0),
+        ([Value.UNCHANGED, Value.MISSING], 2),
+        ([Value.UNSTABLE, Value.IMPROVED], 2),
+        ([Value.UNSTABLE, Value.REGRESSION, Value.MISSING], 1),
+        ([], 2),
+    ],
+)
+def test_a_regression_outranks_what_cannot_be_judged_and_nothing_judged_is_no_pass(values, code):
+    assert exit_code(map(of, values)) == code
+
+
+def test_trouble_makes_any_effect_unstable():
+    one = verdict("c", percent(50, 49, 51), budget=0.02, floor=Floor(0.01, True), trouble="the machine was disturbed")
+    assert (one.value, one.reason) == (Value.UNSTABLE, "the machine was disturbed")
+
+
+def test_a_stranger_understands_a_regression():
+    slow = verdict(
+        "gpt2 8x1 onnx", percent(8.3, 6.1, 10.2), budget=0.02, floor=Floor(np.log1p(0.013), True), base_s=1.0
+    )
+    gone = missing("gpt2 1x1 onnx", 0.05, "the run did not measure it")
+    text = "\n".join([verdicts_text([slow, gone]), verdicts_table([slow, gone])])
+    assert "The gate fails: 1 gated case slower than allowed (gpt2 8x1 onnx)" in text
+    assert "- **regression**, gpt2 8x1 onnx: +8.3 % time (95 % interval +6.1 % to +10.2 %)" in text
+    assert "budget of 2.0 %" in text
+    assert "1.3 % calibrated noise floor" in text
+    assert "- **missing**, gpt2 1x1 onnx: the run did not measure it" in text
+
+
+def test_an_assumed_floor_is_said_to_be_one():
+    table = verdicts_table([verdict("c", percent(0, -1, 1), budget=0.02, floor=Floor(np.log1p(0.04), False))])
+    assert "4.0 % (assumed)" in table
+
+
+def test_a_verdict_for_machines_is_json_in_fractions_of_time():
+    one = verdict("c", percent(10, 9, 11), budget=0.02, floor=Floor(np.log1p(0.04), True), base_s=1.0, change_s=1.1)
+    record = json.loads(json.dumps(one.to_json()))
+    assert record["verdict"] == "regression"
+    assert [record["effect"], *record["interval"]] == pytest.approx([0.10, 0.09, 0.11])
+    assert record["noise_floor"] == pytest.approx(0.04)
+
+
+# Budgets
+
+
+def test_a_case_without_a_budget_has_the_default(tmp_path):
+    (tmp_path / "b.toml").write_text(BUDGETS)
+    budgets = read_budgets(tmp_path / "b.toml")
+    assert dict(budgets.cases) == {"gpt2 8x1 onnx": 0.02, "gpt2 1x1 onnx": 0.05}
+    assert (budgets.drift, budgets.paired_floor, budgets.stored_floor) == (0.15, 0.04, 0.10)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("budget = 0.02", "budget = 2", "budget is 2, expected a fraction"),
+        ("budget = 0.05", 'budget = "5 %"', "budget is '5 %', expected a fraction"),
+        ("budget = 0.05", "bugdet = 0.05", "unknown key 'bugdet', expected budget"),
+        ("drift = 0.15", "", "drift is None"),
+        ('[cases."gpt2 8x1 onnx"]', '[cases."gpt2"]', "cases has 'gpt2'"),
+        ("[cases", "[[", "not valid TOML"),
+        (BUDGETS[BUDGETS.index("[cases") :], "", "no gated case"),
+    ],
+)
+def test_a_wrong_budget_file_is_refused_with_its_key_and_value(tmp_path, before, after, words):
+    path = tmp_path / "b.toml"
+    path.write_text(BUDGETS.replace(before, after, 1))
+    with pytest.raises(ReportError, match=r"b\.toml") as raised:
+        read_budgets(path)
+    assert words in str(raised.value)
+
+
+def test_a_missing_budget_file_is_named(tmp_path):
+    with pytest.raises(ReportError, match=r"nowhere\.toml: cannot be read"):
+        read_budgets(tmp_path / "nowhere.toml")
+
+
+# Calibrations
+
+
+def proof(count: int = 20, **changes):
+    """A/A pairs whose effects spread by 1 %."""
+    effects = np.exp(np.random.default_rng(0).normal(0, 0.01, count))
+    return {
+        "gptloop_kind": "proof",
+        "machine": machine(),
+        "settings": {"calibration_pairs": 20, "smoke": False},
+        "pairs": [
+            {"cases": {"gpt2 8x1 onnx": {"base": [1.0, 1.0], "change": [x, x]}}, "control_s": [2.0 * x]}
+            for x in effects
+        ],
+        **changes,
+    }
+
+
+def save(folder, content, name="proof-x.json"):
+    (folder / name).write_text(json.dumps(content))
+
+
+def test_the_floors_of_this_machine_are_found_and_shrink_with_processes(tmp_path):
+    save(tmp_path, proof(40))
+    save(tmp_path, proof(machine=gpu_machine()), "proof-other.json")
+    calibration = find_calibration(tmp_path, machine_of(machine()))
+    assert len(calibration.pairs) == 20  # the pairs that are held apart for the test calibrate nothing
+    few, many = (calibration.paired_floor("gpt2 8x1 onnx", processes=n, cases=4, assumed=0.5) for n in (5, 20))
+    assert few.calibrated
+    assert few.effect == pytest.approx(2 * many.effect)
+    assert not calibration.paired_floor("another case onnx", processes=5, cases=4, assumed=0.5).calibrated
+    assert set(calibration.stored_floors(["gpt2 8x1 onnx"])) == {"gpt2 8x1 onnx", CONTROL}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [proof(19), proof(machine=gpu_machine()), proof(settings={"calibration_pairs": 20, "smoke": True})],
+    ids=["too few pairs", "another machine", "tiny models"],
+)
+def test_what_calibrates_nothing_is_passed_over(tmp_path, content):
+    save(tmp_path, content)
+    assert find_calibration(tmp_path, machine_of(machine())) is None
+
+
+def pair(base, change):
+    return {"cases": {"c": {"base": base, "change": change}}, "control_s": [1.0]}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"settings": {}},
+        {"pairs": {}},
+        {"pairs": [{}] * 20},
+        {"pairs": [{"cases": [], "control_s": [1.0]}] * 20},
+        {"pairs": [pair([1.0], [1.0, 2.0])] * 20},
+        {"pairs": [pair([1.0], [0.0])] * 20},
+        {"pairs": [pair([1.0], ["x"])] * 20},
+    ],
+)
+def test_a_damaged_calibration_is_named(tmp_path, changes):
+    save(tmp_path, proof(**changes))
+    with pytest.raises(ReportError, match=r"proof-x\.json"):
+        find_calibration(tmp_path, machine_of(machine()))
