@@ -21,7 +21,7 @@ def main(job_json: str) -> None:
     job = json.loads(job_json)
     workload = Workload(**job["workload"])
     files = Files.from_json(job["files"])
-    if not job["contender"].startswith("onnx"):
+    if job["contender"].startswith(("torch", "hf")):
         import torch  # noqa: PLC0415
 
         torch.set_num_threads(job["threads"])

@@ -6,13 +6,11 @@ files and checkpoints; not where the text's ids come from.
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,9 +20,13 @@ import onnxruntime as ort
 
 from gptloop import names
 from gptloop.checkpoint import Checkpoint, Model, open_checkpoint
-from gptloop.exporter import stored_tensors
+from gptloop.exporter import read_exported, stored_tensors
 from gptloop.graph.score import LOGPROBS, MOST_LIKELY, build_scorer
-from gptloop.model_file import read_model
+
+# Of ids int64 [L]: the log-probability, float64 [L - 1], of each id but the first given those before it, and the most
+# likely id there, int64 [L - 1].
+Scores = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
+Scorer = Callable[[npt.NDArray[np.int64]], Scores]
 
 
 @dataclass(frozen=True)
@@ -60,19 +62,33 @@ def evaluate(path: str | Path, source: Model | Checkpoint, ids: npt.NDArray[np.i
             given.
 
     Raises:
-        ValueError: If there are fewer than 2 ids, or the window is above the model's n_positions.
+        ValueError: If there are fewer than 2 ids, one is beyond the vocabulary, the window is above the model's
+            n_positions, or the file cannot be read.
     """
     with tempfile.TemporaryDirectory() as folder:
-        file, checkpoint = Path(path), open_checkpoint(source)
-        n_positions = checkpoint.config.n_positions
-        if len(ids) < 2:
-            raise ValueError(f"a text to be scored needs at least 2 tokens, got {len(ids)}")
-        if not 2 <= (window or n_positions) <= n_positions:
-            raise ValueError(f"window must be within 2..{n_positions} (n_positions), got {window}")
-        windows = list(_windows(ids, window or n_positions))
-        found = _score(_file_scorer(file, Path(folder) / "file.onnx"), windows)
-        expected = _score(_checkpoint_scorer(checkpoint, Path(folder) / "source.onnx"), windows)
-    (logprobs, likely), (source_logprobs, source_likely) = found, expected
+        session = _file_scorer(Path(path), Path(folder) / "file.onnx")
+        return compare(lambda piece: _score(session, piece), source, ids, window)
+
+
+def compare(score: Scorer, source: Model | Checkpoint, ids: npt.NDArray[np.int64], window: int = 0) -> Evaluation:
+    """Score a text with whatever can, and with the source of its weights; as `evaluate`."""
+    checkpoint = open_checkpoint(source)
+    n_positions = checkpoint.config.n_positions
+    if len(ids) < 2:
+        raise ValueError(f"a text to be scored needs at least 2 tokens, got {len(ids)}")
+    if not 2 <= (window or n_positions) <= n_positions:
+        raise ValueError(f"window must be within 2..{n_positions} (n_positions), got {window}")
+    if not 0 <= ids.min() <= ids.max() < checkpoint.config.vocab_size:
+        raise ValueError(
+            f"token ids must be within 0..{checkpoint.config.vocab_size - 1}, got {ids.min()}..{ids.max()}"
+        )
+    windows = list(_windows(ids, window or n_positions))
+    found = [score(piece) for piece in windows]
+    with tempfile.TemporaryDirectory() as folder:
+        session = _checkpoint_scorer(checkpoint, Path(folder) / "source.onnx")
+        expected = [_score(session, piece) for piece in windows]
+    logprobs, likely = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    source_logprobs, source_likely = (np.concatenate(parts) for parts in zip(*expected, strict=True))
     return Evaluation(
         tokens=len(logprobs),
         perplexity=math.exp(-logprobs.mean()),
@@ -87,18 +103,13 @@ def _windows(ids: npt.NDArray[np.int64], window: int) -> Iterator[npt.NDArray[np
         yield ids[start : start + window]
 
 
-def _score(session: ort.InferenceSession, windows: list[npt.NDArray[np.int64]]) -> tuple[Any, Any]:
-    results = [session.run([LOGPROBS, MOST_LIKELY], {names.INPUT_IDS: piece[None]}) for piece in windows]
-    logprobs, likely = zip(*results, strict=True)
-    return np.concatenate(logprobs, 1)[0].astype(np.float64), np.concatenate(likely, 1)[0]
+def _score(session: ort.InferenceSession, piece: npt.NDArray[np.int64]) -> Scores:
+    logprobs, likely = session.run([LOGPROBS, MOST_LIKELY], {names.INPUT_IDS: piece[None]})
+    return logprobs[0].astype(np.float64), likely[0]
 
 
 def _file_scorer(path: Path, scorer: Path) -> ort.InferenceSession:
-    metadata = read_model(path).metadata
-    config = SimpleNamespace(**json.loads(metadata[names.META_CONFIG]))
-    initializers = ir.load(path).graph.initializers
-    tensors = {name: value.const_value for name, value in initializers.items() if not name.startswith("const_")}
-    return _session(config, tensors, metadata[names.META_PRECISION], scorer)
+    return _session(*read_exported(path), scorer)
 
 
 def _checkpoint_scorer(checkpoint: Checkpoint, scorer: Path) -> ort.InferenceSession:
