@@ -103,7 +103,7 @@ class MemoryRead:
 @functools.cache
 def _fastest_read() -> Callable[[], object]:
     buffer = torch.ones(BUFFER_BYTES // 4)
-    reads = [buffer.sum, buffer.amax, functools.partial(torch.dot, buffer, buffer)]
+    reads: list[Callable[[], object]] = [buffer.sum, buffer.amax, functools.partial(torch.dot, buffer, buffer)]
     return min(reads, key=lambda read: min(timed(read) for _ in range(READS)))
 
 

@@ -56,9 +56,8 @@ class TorchInt8Loop(TorchLoop):
     def score(self, ids: Tokens) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
         """As `gptloop.evaluate.Scorer`."""
         x = self._w["wte.weight"][ids] + self._w["wpe.weight"][: len(ids)]
-        cache = [
-            torch.empty(2, 1, self.config.n_head, len(ids), x.shape[1] // self.config.n_head) for _ in self._layers
-        ]
+        H, D = self.config.n_head, self.config.n_embd
+        cache = [torch.empty(2, 1, H, len(ids), D // H) for _ in range(self.config.n_layer)]
         logits = self._lm_head(self._blocks(x, cache, past_len=0, rows=1, seen=None))[:-1].double()
         logprobs = logits.log_softmax(-1).gather(1, torch.from_numpy(ids[1:, None])).squeeze(1)
         return logprobs.numpy(), logits.argmax(-1).numpy()

@@ -32,7 +32,8 @@ def build_products(config: Any, tensors: Mapping[str, ir.TensorProtocol], precis
     builder, weights = with_weights(tensors, precision)
     for name in product_names(config):
         head = name == "lm_head"
-        d_out, d_in = tensors[head_name(tensors)].shape if head else reversed(list(tensors[f"{name}.weight"].shape))
+        shape = tensors[head_name(tensors) if head else f"{name}.weight"].shape.numpy()
+        d_out, d_in = shape if head else reversed(shape)
         behind = head or (name.startswith(f"h.{config.n_layer - 1}.") and not name.endswith("c_attn"))
         rows = LAST_ROWS if behind else ROWS
         x = builder.input(f"x.{name}", ir.DataType.FLOAT, [rows, d_in])

@@ -156,7 +156,12 @@ def _add_stopped(builder: GraphBuilder, stopped: Stopped) -> None:
 
 def _as_inputs(builder: GraphBuilder, tree: Any, prefix: str) -> Any:
     """The same structure, each of its values an input of this graph."""
-    return _map(tree, prefix, lambda name, value: builder.input(name, value.dtype, [None] * len(value.shape)))
+    return _map(tree, prefix, lambda name, value: builder.input(name, value.dtype, [None] * _rank(value)))
+
+
+def _rank(value: ir.Value) -> int:
+    assert value.shape is not None, f"{value.name} has no inferred shape"
+    return len(value.shape)
 
 
 def _map(tree: Any, name: str, change: Callable[[str, ir.Value], ir.Value]) -> Any:
