@@ -1,15 +1,16 @@
 """How much a precision costs in quality: perplexity of a text, and how often the most likely token stays the same.
 
 Both models are scored by graphs of their own tensors (gptloop.graph.score), teacher-forced, in ONNX Runtime. Knows
-files and checkpoints; not where the text's ids come from.
+files and checkpoints; not the command line.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from gptloop import names
-from gptloop.checkpoint import Checkpoint, Model, open_checkpoint
+from gptloop.checkpoint import Checkpoint, Model, open_checkpoint, random_checkpoint
 from gptloop.exporter import read_exported, stored_tensors
 from gptloop.graph.score import LOGPROBS, MOST_LIKELY, build_scorer
+from gptloop.model_file import read_model
+from gptloop.tokenizer import open_tokenizer
 
 # Of ids int64 [L]: the log-probability, float64 [L - 1], of each id but the first given those before it, and the most
 # likely id there, int64 [L - 1].
@@ -50,6 +53,10 @@ class Evaluation:
         """Relative: 0.01 is one percent worse."""
         return self.perplexity / self.source_perplexity - 1
 
+    def to_dict(self) -> dict[str, float]:
+        """All of it, by name."""
+        return {**asdict(self), "perplexity_change": self.perplexity_change}
+
 
 def evaluate(path: str | Path, source: Model | Checkpoint, ids: npt.NDArray[np.int64], window: int = 0) -> Evaluation:
     """Score a text with an exported file and with its source.
@@ -63,11 +70,15 @@ def evaluate(path: str | Path, source: Model | Checkpoint, ids: npt.NDArray[np.i
 
     Raises:
         ValueError: If there are fewer than 2 ids, one is beyond the vocabulary, the window is above the model's
-            n_positions, or the file cannot be read.
+            n_positions, the file cannot be read, or its configuration is not the source's.
+        FileNotFoundError: If the file, its data file or the source does not exist.
     """
     with tempfile.TemporaryDirectory() as folder:
-        session = _file_scorer(Path(path), Path(folder) / "file.onnx")
-        return compare(lambda piece: _score(session, piece), source, ids, window)
+        exported = read_exported(Path(path))
+        checkpoint = open_checkpoint(source)
+        _check_source(path, exported.config, checkpoint)
+        session = _session(*exported, Path(folder) / "file.onnx")
+        return compare(lambda piece: _score(session, piece), checkpoint, ids, window)
 
 
 def compare(score: Scorer, source: Model | Checkpoint, ids: npt.NDArray[np.int64], window: int = 0) -> Evaluation:
@@ -108,8 +119,13 @@ def _score(session: ort.InferenceSession, piece: npt.NDArray[np.int64]) -> Score
     return logprobs[0].astype(np.float64), likely[0]
 
 
-def _file_scorer(path: Path, scorer: Path) -> ort.InferenceSession:
-    return _session(*read_exported(path), scorer)
+def _check_source(path: str | Path, config: Any, checkpoint: Checkpoint) -> None:
+    for field in ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size", "activation_function"):
+        own, others = getattr(config, field), getattr(checkpoint.config, field)
+        if own != others:
+            raise ValueError(
+                f"{path} was not made from {checkpoint.source}: {field} is {own}, the source's is {others}"
+            )
 
 
 def _checkpoint_scorer(checkpoint: Checkpoint, scorer: Path) -> ort.InferenceSession:
@@ -119,3 +135,62 @@ def _checkpoint_scorer(checkpoint: Checkpoint, scorer: Path) -> ort.InferenceSes
 def _session(config: Any, tensors: Mapping[str, Any], precision: str, scorer: Path) -> ort.InferenceSession:
     ir.save(build_scorer(config, tensors, precision), scorer, external_data=f"{scorer.stem}.data")
     return ort.InferenceSession(scorer, providers=["CPUExecutionProvider"])
+
+
+def source_of(path: str | Path) -> Checkpoint:
+    """The checkpoint that an exported file says it was made from.
+
+    Raises:
+        ValueError: As `gptloop.model_file.read_model` and `gptloop.checkpoint.open_checkpoint`.
+        FileNotFoundError: Likewise.
+    """
+    metadata = read_model(Path(path)).metadata
+    source, weights = metadata[names.META_SOURCE], metadata[names.META_WEIGHTS]
+    if found := re.fullmatch(r"random, seed (\d+)", weights):
+        return random_checkpoint(source, int(found[1]))
+    return open_checkpoint(source)
+
+
+def read_text(path: str | Path, text: Path) -> npt.NDArray[np.int64]:
+    """A text file as ids of the tokenizer beside an exported file.
+
+    Raises:
+        FileNotFoundError: If any of these files does not exist.
+        ValueError: If the model has no tokenizer, or the text is no UTF-8.
+    """
+    path = Path(path)
+    metadata = read_model(path).metadata
+    if names.META_TOKENIZER not in metadata:
+        raise ValueError(f"{path} has no tokenizer and takes token ids instead of text: --ids FILE")
+    tokenizer = open_tokenizer(path.with_name(metadata[names.META_TOKENIZER]))
+    return np.array(tokenizer.encode(_read(text)).ids, np.int64)
+
+
+def read_ids(file: Path) -> npt.NDArray[np.int64]:
+    """Token ids, separated by white space or commas.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it holds anything else.
+    """
+    words = _read(file).replace(",", " ").split()
+    if wrong := next((word for word in words if not re.fullmatch(r"\d{1,18}", word)), None):
+        raise ValueError(f"{file} must hold token ids, got {wrong[:20]!r}")
+    return np.array([int(word) for word in words], np.int64)
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is no text in UTF-8: {error}") from error
+
+
+def render(evaluation: Evaluation) -> str:
+    """For people, a line for each number."""
+    return f"""\
+tokens             {evaluation.tokens:,}
+perplexity         {evaluation.perplexity:.4f}
+source perplexity  {evaluation.source_perplexity:.4f}
+change             {evaluation.perplexity_change:+.2%}
+agreement          {evaluation.agreement:.2%}"""
