@@ -125,6 +125,12 @@ def test_the_ceiling_holds_each_product_of_a_pass_once(tiny, files, precision):
     expected = 2 * (3 + 1 + 4 + 4) * D * D + V * D
     assert products.pass_bytes == expected * {"fp32": 4, "int8": 1}[precision]
     assert len(products.prefill_rounds_s) == 1
+    rows = {x.name: x.type.tensor_type.shape.dim[0].dim_param for x in graph.input}
+    last = {"x.h.1.attn.c_proj", "x.h.1.mlp.c_fc", "x.h.1.mlp.c_proj", "x.lm_head"}
+    assert {name for name, dim in rows.items() if dim == "last_rows"} == last, (
+        "what the prefill computes of one position"
+    )
+    assert {dim for name, dim in rows.items() if name not in last} == {"rows"}
 
 
 def test_the_products_are_those_of_the_model(tiny, files):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import numpy as np
+import onnx
 import pytest
 
 from benchmarks.contenders.onnx_step import StepLoop, export_step
@@ -17,12 +18,18 @@ ENDS = list(range(30))
 
 
 @pytest.fixture(scope="module")
-def step_loop(tiny, tmp_path_factory):
+def step_folder(tiny, tmp_path_factory):
+    """The tiny model with its step graphs."""
     folder = tmp_path_factory.mktemp("step")
     for file in tiny.path.parent.iterdir():
         shutil.copy(file, folder)
     export_step(folder / tiny.path.name)
-    return StepLoop(folder / tiny.path.name, device="cpu", threads=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def step_loop(tiny, step_folder):
+    return StepLoop(step_folder / tiny.path.name, device="cpu", threads=1)
 
 
 @pytest.mark.parametrize(
@@ -51,8 +58,13 @@ def test_steps_from_outside_give_the_tokens_of_both_loops(tiny, step_loop, call)
     np.testing.assert_allclose(found.raw_logprobs, expected.raw_logprobs, rtol=0, atol=1e-6, strict=True)
 
 
-def test_the_step_graphs_share_the_models_data_file(step_loop, tiny):
+def test_the_step_graphs_share_the_models_data_file(step_folder, tiny):
     """The weights are on disk once."""
-    folder = tiny.path.parent
-    data = max(file.stat().st_size for file in folder.iterdir() if file.suffix == ".data")
-    assert data > 0
+    (data,) = {file.name for file in step_folder.iterdir()} - {"tiny.onnx", "tiny.prefill.onnx", "tiny.decode.onnx"}
+    assert data.endswith(".data")
+    for part in ("prefill", "decode"):
+        model = onnx.load(step_folder / f"tiny.{part}.onnx", load_external_data=False)
+        named = {entry.value for t in model.graph.initializer for entry in t.external_data if entry.key == "location"}
+        assert named == {data}
+        assert {opset.domain for opset in model.opset_import} == {""}
+        assert not any(node.op_type == "Loop" for node in model.graph.node)

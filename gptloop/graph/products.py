@@ -40,6 +40,8 @@ def build_products(config: Any, tensors: Mapping[str, ir.TensorProtocol], precis
         y = weights.head(builder.op, x) if head else weights.linear(builder.op, name, x)
         y.dtype, y.shape = ir.DataType.FLOAT, ir.Shape([rows, d_out])
         builder.add_output(y, f"y.{name}")
+    for name in [name for name, value in builder.graph.initializers.items() if not value.uses()]:
+        del builder.graph.initializers[name]  # embeddings and layer norms, of which a runtime would complain
     return ir.Model(builder.graph, ir_version=IR_VERSION)
 
 
