@@ -18,13 +18,13 @@ from gptloop.graph.call import Call, per_row, uniforms
 from gptloop.graph.prefill import prefill
 from gptloop.graph.scope import scope
 from gptloop.graph.transformer import Transformer
-from gptloop.graph.weights import Float32Weights, Int8Weights
+from gptloop.graph.weights import Float32Weights, Int8Weights, Weights
 
 OPSET = 21
 IR_VERSION = 10  # the one that came with opset 21, so that every runtime of that age reads the file
 
 _I64, _F32 = ir.DataType.INT64, ir.DataType.FLOAT
-_INPUTS: dict[str, tuple[ir.DataType, list[int | str]]] = {
+INPUTS: dict[str, tuple[ir.DataType, list[int | str]]] = {
     names.INPUT_IDS: (_I64, ["B", "P"]),
     names.ATTENTION_MASK: (_I64, ["B", "P"]),
     names.MAX_NEW_TOKENS: (_I64, [1]),
@@ -56,14 +56,9 @@ def build(config: Any, tensors: Mapping[str, ir.TensorProtocol], precision: str 
     """
     builder, transformer = author(config, tensors, precision)
     op = builder.op
-    inputs = {name: builder.input(name, dtype, shape) for name, (dtype, shape) in _INPUTS.items()}
-    call = Call(
-        B=op.Shape(inputs[names.INPUT_IDS], start=0, end=1),
-        R=inputs[names.NUM_RETURN_SEQUENCES],
-        P=op.Shape(inputs[names.INPUT_IDS], start=1, end=2),
-        N=inputs[names.MAX_NEW_TOKENS],
-    )
-    rules = _rules(op, inputs, call)
+    inputs = {name: builder.input(name, dtype, shape) for name, (dtype, shape) in INPUTS.items()}
+    call = read_call(op, inputs)
+    rules = read_rules(op, inputs, call)
     with scope(op, "prefill"):
         logits_BV, prompts = prefill(op, transformer, inputs[names.INPUT_IDS], inputs[names.ATTENTION_MASK], call)
     generated = loop.generate(op, transformer, logits_BV, prompts, rules, call)
@@ -80,13 +75,29 @@ def build(config: Any, tensors: Mapping[str, ir.TensorProtocol], precision: str 
 
 def author(config: Any, tensors: Mapping[str, ir.TensorProtocol], precision: str) -> tuple[GraphBuilder, Transformer]:
     """An empty graph whose initializers are the tensors, and the layers that read them; arguments as `build`."""
-    builder = GraphBuilder(ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name="gptloop"))
-    initializers = {name: builder.initializer(tensor, name) for name, tensor in tensors.items()}
-    weights = Float32Weights(initializers) if precision == "fp32" else Int8Weights(builder.op, initializers)
+    builder, weights = with_weights(tensors, precision)
     return builder, Transformer(config, weights)
 
 
-def _rules(op: OpBuilder, inputs: Mapping[str, ir.Value], call: Call) -> loop.Rules:
+def with_weights(tensors: Mapping[str, ir.TensorProtocol], precision: str) -> tuple[GraphBuilder, Weights]:
+    """An empty graph whose initializers are the tensors, and how they are read; arguments as `build`."""
+    builder = GraphBuilder(ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name="gptloop"))
+    initializers = {name: builder.initializer(tensor, name) for name, tensor in tensors.items()}
+    return builder, Float32Weights(initializers) if precision == "fp32" else Int8Weights(builder.op, initializers)
+
+
+def read_call(op: OpBuilder, inputs: Mapping[str, ir.Value]) -> Call:
+    """A call's sizes, from the graph's inputs by name."""
+    return Call(
+        B=op.Shape(inputs[names.INPUT_IDS], start=0, end=1),
+        R=inputs[names.NUM_RETURN_SEQUENCES],
+        P=op.Shape(inputs[names.INPUT_IDS], start=1, end=2),
+        N=inputs[names.MAX_NEW_TOKENS],
+    )
+
+
+def read_rules(op: OpBuilder, inputs: Mapping[str, ir.Value], call: Call) -> loop.Rules:
+    """How a call samples and when it stops, from the graph's inputs by name."""
     with scope(op, "settings"):
         settings = sampling.settings(
             op,
