@@ -116,3 +116,14 @@ def test_the_module_runs_where_the_terminal_knows_ascii_only(tmp_path):
     assert (done.returncode, done.stderr) == (0, b"")
     assert rb"gpt2-na\xefve" in done.stdout
     assert "gpt2-naïve" in (tmp_path / "summary.md").read_text(encoding="utf-8")
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path):
+    save(tmp_path, run(*pair()))
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "gptloop.report", str(tmp_path)]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (tmp_path / "summary.md").exists()

@@ -15,6 +15,7 @@ from gptloop.report import (
     summary_markdown,
     write_files,
 )
+from gptloop.stdout import reader_may_leave
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name may hold what the terminal's encoding lacks
-    print(summary, end="")
+    with reader_may_leave():
+        print(summary, end="")
     return 0
 
 
