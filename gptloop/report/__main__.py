@@ -2,16 +2,18 @@
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from gptloop.report import (
     ReportError,
+    append_text,
     compare_cases,
     newest_cases,
     read_runs,
-    render_charts,
+    report_files,
     summary_markdown,
     write_files,
 )
@@ -19,16 +21,19 @@ from gptloop.stdout import reader_may_leave
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Render a folder's runs into it and print the summary.
+    """Render a folder's runs into it, print the summary, and add it to a GitHub job's.
 
     Returns:
         The exit status: 0, or 2 where no report could be made; then the folder is as it was.
     """
     folder = _parser().parse_args(arguments).folder
     try:
-        compared = compare_cases(newest_cases(read_runs(folder)))
+        runs = read_runs(folder)
+        compared = compare_cases(newest_cases(runs))
         summary = summary_markdown(compared)
-        write_files(folder, {**render_charts(compared), "summary.md": summary.encode()})
+        write_files(folder, report_files(runs, compared, summary))
+        if step_summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+            append_text(Path(step_summary), summary)
     except ReportError as error:
         print(f"gptloop.report: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -42,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m gptloop.report",
-        description="Write charts/ and summary.md from the benchmark runs saved in a folder, and print the summary.",
+        description="Write summary.md, report.html, report.json and charts/ from the benchmark runs saved in a folder, "
+        "and print the summary; where GITHUB_STEP_SUMMARY names a file, add it there, too.",
     )
     parser.add_argument("folder", type=Path, help="where the runs are saved, such as reports/")
     return parser

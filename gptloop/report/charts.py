@@ -282,8 +282,8 @@ def _say_nothing_to_show(axes: Axes, words: str) -> None:
     axes.text(0.5, 0.5, words, ha="center", va="center", transform=axes.transAxes)
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 40 else f"{name[:37]}..."
+def _short(name: str, most: int = 48) -> str:
+    return name if len(name) <= most else f"{name[: most - 3]}..."
 
 
 # Speedup: vertical bars, one panel for each contender and pair of precisions.
@@ -423,17 +423,18 @@ def _history_panel(
     colours: Colours,
     handles: dict[str, Artist],
 ) -> None:
-    workloads = list(dict.fromkeys(panel["workload"]))
+    workloads = list(dict.fromkeys(work[1] for work in lines))
     for index, (work, label) in enumerate(lines.items()):
         own = panel[(panel[list(_WORK)] == list(work)).all(axis=1)].sort_values(["datetime", "run"])
         if own.empty:
             continue
         # Beside each other, so that no whisker hides another.
         xs = [runs.index(run) + 0.7 * ((index + 0.5) / len(lines) - 0.5) for run in own["run"]]
-        look = {"color": colours[work[0]], "marker": _MARKERS[workloads.index(work[1]) % len(_MARKERS)]}
+        colour, marker = colours[work[0]], _MARKERS[workloads.index(work[1]) % len(_MARKERS)]
         whiskers = [own["speedup"] - own["speedup_min"], own["speedup_max"] - own["speedup"]]
-        axes.errorbar(xs, own["speedup"], yerr=whiskers, markersize=5, linewidth=1, elinewidth=1, **look)
-        handles.setdefault(label, Line2D([], [], linewidth=1, markersize=5, label=_short(label), **look))
+        axes.errorbar(xs, own["speedup"], yerr=whiskers, color=colour, marker=marker, markersize=5, linewidth=1)
+        line = Line2D([], [], color=colour, marker=marker, markersize=5, linewidth=1, label=_short(label, 64))
+        handles.setdefault(label, line)
     axes.set_title(_panel_title(panel))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
     axes.set_ylim(0, 1.1 * max(1.0, panel["speedup_max"].max()))

@@ -20,7 +20,7 @@ from gptloop.report.compare import BASELINE, CANDIDATE
 
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
-# The charts' greys, as the page's variables, which have a dark value, too.
+# The charts' greys and darkest colour, as the page's variables, which have a dark value, too.
 _THEME = {
     "#000000": "var(--ink)",
     "#333333": "var(--ink)",
@@ -28,14 +28,19 @@ _THEME = {
     "#888888": "var(--axis)",
     "#e4e4e4": "var(--line)",
     "#ffffff": "var(--surface)",
+    "#0072b2": "var(--blue)",
     "'DejaVu Sans'": "var(--font)",
 }
 
+_SPEEDUP_ORDER = [text.SPEEDUP_HEADERS.index("speedup"), 2, 3, text.SPEEDUP_HEADERS.index("rounds")]
+
 _CHARTS = {
-    "speedup": "Speedup over the PyTorch loop",
-    "history": "Speedup by run",
-    "tokens_per_s": "New tokens per second",
-    "latency": "TTFT and time per output token",
+    "speedup": "Speedup over the PyTorch loop, by size and workload: a bar is the median of the paired rounds, its "
+    "whisker their range. Longer is faster.",
+    "history": "Speedup by run: a point is the median of one saved run of this machine, its whisker the range of the "
+    "paired rounds. Higher is faster.",
+    "tokens_per_s": "New tokens per second of all rows together. Longer is faster.",
+    "latency": "Time to first token, and time per output token after it. Shorter is faster.",
 }
 
 
@@ -66,7 +71,9 @@ def page_html(
         machines=[_machine(cases, charts) for _, cases in compared.groupby("fingerprint", sort=False)],
         verdicts=verdicts,
         definitions=text.DEFINITIONS,
-        speedup_headers=text.SPEEDUP_HEADERS,
+        # The case in one column and the speedup beside it, where a phone still shows it.
+        speedup_headers=("case", *(text.SPEEDUP_HEADERS[i] for i in _SPEEDUP_ORDER)),
+        speedup_order=_SPEEDUP_ORDER,
         contender_headers=text.CONTENDER_HEADERS,
         control_headers=text.CONTROL_HEADERS,
         control_title=text.CONTROL_TITLE,
@@ -90,8 +97,8 @@ def _machine(cases: pd.DataFrame, charts: Mapping[str, bytes]) -> dict[str, Any]
         "glance": _glance(cases),
         "speedups": text.speedup_tables(cases),
         "charts": [
-            {"title": title, "svg": _inline(charts[name], f"{kind}-{machine.slug}", f"Chart: {title}, {machine.slug}")}
-            for kind, title in _CHARTS.items()
+            {"caption": caption, "svg": _inline(charts[name], f"{kind}-{machine.slug}", f"Chart. {caption}")}
+            for kind, caption in _CHARTS.items()
             if (name := f"charts/{kind}-{machine.slug}.svg") in charts
         ],
         "contenders": _by_case(cases, text.contender_cells),
@@ -107,7 +114,7 @@ def _glance(cases: pd.DataFrame) -> list[dict[str, Any]]:
         low, high = (text.ratio_text(x) for x in (rows["speedup"].min(), rows["speedup"].max()))
         found.append(
             {
-                "speedup": low if low == high else f"{low[:-1]}–{high}",
+                "speedup": low if low == high else f"{low[:-1]} to {high}",
                 "of": f"ONNX loop in {precision}, against PyTorch in {baseline_precision}",
                 "cases": f"{len(rows)} {'case' if len(rows) == 1 else 'cases'}, median speedups",
             }
@@ -121,7 +128,9 @@ def _by_case(cases: pd.DataFrame, cells: Any) -> list[dict[str, Any]]:
         {
             "size": case["size"].iloc[0],
             "workload": text.workload_text(case.iloc[0].to_dict(), cases),
-            "rows": [{"cells": cells(row), "baseline": row["contender"] == BASELINE} for row in case.to_dict("records")],
+            "rows": [
+                {"cells": cells(row), "baseline": row["contender"] == BASELINE} for row in case.to_dict("records")
+            ],
         }
         for _, case in cases.groupby("group", sort=False)
     ]
@@ -160,13 +169,7 @@ def _inline(svg: bytes, prefix: str, label: str) -> Markup:
                 element.set(name, value.replace("url(#", f"url(#{prefix}-"))
             elif name == "style":
                 element.set(name, _themed(value))
-    width = root.get("viewBox", "").split()[2]
-    root.attrib = {
-        "viewBox": root.get("viewBox", ""),
-        "role": "img",
-        "aria-label": label,
-        "style": f"max-width: {float(width) * 1.4:.0f}px",
-    }
+    root.attrib = {"viewBox": root.get("viewBox", ""), "role": "img", "aria-label": label}
     return Markup(ET.tostring(root, encoding="unicode"))
 
 
