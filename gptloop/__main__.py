@@ -14,6 +14,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from gptloop.stdout import reader_may_leave
+
 FRESH_SEEDS = 2**31  # short enough to type again, and within what every runtime takes
 SETTINGS = (
     "num_return_sequences",
@@ -29,9 +31,10 @@ SETTINGS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 on success, 2 with one line on stderr where the input is at fault."""
-    options = _parse(arguments)
     try:
-        options.run(options)
+        with reader_may_leave():
+            options = _parse(arguments)
+            options.run(options)
     except (ValueError, OSError) as error:
         print("gptloop: error:", *str(error).split(), file=sys.stderr)  # on one line, whatever libraries say
         return 2

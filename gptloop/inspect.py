@@ -6,8 +6,10 @@ Reads the file (gptloop.model_file); runs nothing. The same counts are what a st
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,10 +30,14 @@ class Structure:
         graph_nodes: Nodes before and after the Loop, by (domain, operator), branches of an If included.
         body_nodes: Nodes of the Loop's body, likewise.
         nodes_per_layer: Nodes of one transformer block in the body.
-        body_weights: Initializers that stand in the body (none, by design).
+        nodes_outside_layers: The body's other nodes: embedding, LM head, sampling, stop.
+        body_weights: Initializers that stand in the body or a branch in it (none, by design).
         carried: Name and shape of the Loop's carried values.
+        carried_bytes_per_step: Bytes by which a step makes the carried values of one row grow. A body that appends to
+            them copies what is there already each time.
         weight_bytes: Bytes of the outer graph's initializers.
-        file_bytes: Size by file.
+        file_bytes: Size by file, the tokenizer's among them.
+        metadata_bytes: Bytes of the metadata in the .onnx file, which depend on the checkpoint and versions.
     """
 
     metadata: dict[str, str]
@@ -41,10 +47,13 @@ class Structure:
     graph_nodes: Counter[tuple[str, str]] = field(default_factory=Counter)
     body_nodes: Counter[tuple[str, str]] = field(default_factory=Counter)
     nodes_per_layer: float = 0.0
+    nodes_outside_layers: int = 0
     body_weights: tuple[str, ...] = ()
     carried: dict[str, str] = field(default_factory=dict)
+    carried_bytes_per_step: int = 0
     weight_bytes: int = 0
     file_bytes: dict[str, int] = field(default_factory=dict)
+    metadata_bytes: int = 0
 
 
 def inspect(path: str | Path) -> Structure:
@@ -55,23 +64,38 @@ def inspect(path: str | Path) -> Structure:
         ValueError: If either is truncated, or the file was not written by gptloop.
     """
     file = read_model(Path(path))
-    graph = file.proto.graph
+    return structure_of(file.proto, _file_bytes(file))
+
+
+def structure_of(proto: onnx.ModelProto, file_bytes: dict[str, int]) -> Structure:
+    """The structure of a model that gptloop authored, wherever it is.
+
+    Args:
+        proto: The model with its metadata; external data need not exist.
+        file_bytes: Size by file.
+    """
+    graph = proto.graph
     (loop,) = (node for node in graph.node if node.op_type == "Loop")
     body = loop.attribute[0].g
-    config = json.loads(file.metadata[names.META_CONFIG])
-    in_layers = sum("/h." in node.name for node in body.node)
+    metadata = {entry.key: entry.value for entry in proto.metadata_props}
+    config = json.loads(metadata[names.META_CONFIG])
+    body_nodes = list(_walk(body))
+    in_layers = sum("/h." in node.name for node in body_nodes)
     return Structure(
-        metadata=file.metadata,
-        opsets={opset.domain or "ai.onnx": opset.version for opset in file.proto.opset_import},
+        metadata=metadata,
+        opsets={opset.domain or "ai.onnx": opset.version for opset in proto.opset_import},
         inputs={value.name: _type(value) for value in graph.input},
         outputs={value.name: _type(value) for value in graph.output},
         graph_nodes=_count(node for node in _walk(graph, into_loops=False)),
-        body_nodes=_count(_walk(body)),
+        body_nodes=_count(body_nodes),
         nodes_per_layer=in_layers / config["n_layer"],
-        body_weights=tuple(tensor.name for tensor in body.initializer),
+        nodes_outside_layers=len(body_nodes) - in_layers,
+        body_weights=tuple(tensor.name for part in _graphs(body) for tensor in part.initializer),
         carried={value.name: _type(value) for value in body.input[2:]},
+        carried_bytes_per_step=sum(_growth(value) for value in body.input[2:]),
         weight_bytes=sum(_bytes(tensor) for tensor in graph.initializer),
-        file_bytes=_file_bytes(file),
+        file_bytes=file_bytes,
+        metadata_bytes=_metadata_bytes(proto),
     )
 
 
@@ -82,12 +106,16 @@ def render(structure: Structure) -> str:
         lines.append(f"  {key.removeprefix('gptloop_'):12} {_short(key, value)}")
     lines += ["opsets", *(f"  {domain:12} {version}" for domain, version in structure.opsets.items())]
     lines += ["files", *(f"  {size:>13,} bytes  {name}" for name, size in structure.file_bytes.items())]
+    tokenizer = structure.metadata.get(names.META_TOKENIZER)
+    if tokenizer and tokenizer not in structure.file_bytes:
+        lines.append(f"  {'not there':>19}  {tokenizer}")
     lines += [
         f"weights\n  {structure.weight_bytes:>13,} bytes in the outer graph, {len(structure.body_weights)} in the body"
     ]
     for title, values in (("inputs", structure.inputs), ("outputs", structure.outputs)):
         lines += [title, *(f"  {name:22} {kind}" for name, kind in values.items())]
-    lines += [f"carried by the Loop\n  {_carried(structure.carried)}"]
+    lines += [f"carried by the Loop\n  {carried_text(structure)}"]
+    lines += [f"  {structure.carried_bytes_per_step:,} bytes more of each row with each step"]
     for title, counts in (("outside the Loop", structure.graph_nodes), ("Loop body", structure.body_nodes)):
         lines.append(f"nodes {title}: {counts.total()}")
         lines += _count_lines(counts)
@@ -103,7 +131,14 @@ def _walk(graph: onnx.GraphProto, into_loops: bool = True) -> Iterator[onnx.Node
                 yield from _walk(attribute.g, into_loops)
 
 
-def _count(nodes: Iterator[onnx.NodeProto]) -> Counter[tuple[str, str]]:
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and all that are nested in its nodes."""
+    yield graph
+    for node in _walk(graph):
+        yield from (attribute.g for attribute in node.attribute if attribute.HasField("g"))
+
+
+def _count(nodes: Iterable[onnx.NodeProto]) -> Counter[tuple[str, str]]:
     return Counter((node.domain or "ai.onnx", node.op_type) for node in nodes)
 
 
@@ -121,8 +156,18 @@ def _type(value: onnx.ValueInfoProto) -> str:
     return f"{onnx.TensorProto.DataType.Name(tensor.elem_type).lower()} [{dims}]"
 
 
-def _carried(carried: dict[str, str]) -> str:
-    kinds = Counter(carried.values())
+def _growth(carried: onnx.ValueInfoProto) -> int:
+    """Bytes that one step adds to a carried value of one row: nothing where no dimension counts the steps, T."""
+    dims = carried.type.tensor_type.shape.dim
+    if not any(re.search(r"\bT\b", dim.dim_param) for dim in dims):
+        return 0
+    itemsize = onnx.helper.tensor_dtype_to_np_dtype(carried.type.tensor_type.elem_type).itemsize
+    return itemsize * math.prod(dim.dim_value for dim in dims if not dim.dim_param)
+
+
+def carried_text(structure: Structure) -> str:
+    """What the Loop carries, by type and shape: `1 x int64 [S], 24 x float [B, 12, R, T - 1, 64]`."""
+    kinds = Counter(structure.carried.values())
     return ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
 
 
@@ -133,7 +178,14 @@ def _bytes(tensor: onnx.TensorProto) -> int:
 
 
 def _file_bytes(file: ModelFile) -> dict[str, int]:
-    return {path.name: path.stat().st_size for path in (file.path, *file.data)}
+    files = [file.path, *file.data]
+    if name := file.metadata.get(names.META_TOKENIZER):
+        files.append(file.path.parent / name)
+    return {path.name: path.stat().st_size for path in files if path.is_file()}  # ids need no tokenizer
+
+
+def _metadata_bytes(proto: onnx.ModelProto) -> int:
+    return onnx.ModelProto(metadata_props=proto.metadata_props).ByteSize()
 
 
 def _short(key: str, value: str) -> str:

@@ -28,6 +28,12 @@ POSITIONS = 64
 STEPS, ROWS = 250, 16  # 5 s on one core; 200 steps were enough, too, and three seeds gave the same
 
 
+@pytest.fixture(autouse=True)
+def no_summary_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On GitHub, a report that a test makes is no part of the job's summary."""
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+
+
 @dataclass(frozen=True)
 class Trained:
     """A trained checkpoint in each form that tests need.

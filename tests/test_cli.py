@@ -1,5 +1,6 @@
 """The command line: what it writes, prints and returns, and that an error is one line."""
 
+import os
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -140,6 +141,20 @@ def test_help_names_the_commands(capsys):
 def test_gptloop_is_installed_as_a_command():
     (command,) = entry_points(group="console_scripts", name="gptloop")
     assert command.load() is main
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["inspect", "FILE"], ["generate", "FILE", "--ids", "1,2", "--seed", "0", "-n", "50"]],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_reader_that_leaves_early_is_no_error(tiny, arguments):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "gptloop", *(str(tiny.path) if word == "FILE" else word for word in arguments)]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_the_module_runs_as_a_program_and_returns_the_exit_code(tiny):

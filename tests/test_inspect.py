@@ -61,12 +61,21 @@ def test_no_weight_stands_in_the_body(structure):
     assert structure.body_weights == ()
 
 
-def test_a_weight_that_does_stand_in_the_body_is_named(tiny, tmp_path):
+def in_the_body(body):
+    return body
+
+
+def in_a_branch_of_the_body(body):
+    return next(node for node in body.node if node.op_type == "If").attribute[0].g
+
+
+@pytest.mark.parametrize("place", [in_the_body, in_a_branch_of_the_body])
+def test_a_weight_that_does_stand_in_the_body_is_named(tiny, tmp_path, place):
     path = shutil.copytree(tiny.path.parent, tmp_path / "copy") / tiny.path.name
     model = onnx.load(path, load_external_data=False)
     (loop,) = (node for node in model.graph.node if node.op_type == "Loop")
     weight = onnx.helper.make_tensor("astray", onnx.TensorProto.FLOAT, [2], [0.0, 1.0])
-    loop.attribute[0].g.initializer.append(weight)
+    place(loop.attribute[0].g).initializer.append(weight)
     onnx.save(model, path)
     assert inspect(path).body_weights == ("astray",)
 
@@ -76,6 +85,34 @@ def test_the_loop_carries_the_rows_tokens_and_ends_and_each_layers_generated_k_a
     assert first == ("token_past", "int64 [S]")
     assert kv[:2] == [("generated_past", "int64 [S, T]"), ("ended_past", "bool [S]")]
     assert [kind for _, kind in kv[2:]] == ["float [B, 4, R, T - 1, 8]"] * 2 * 2
+
+
+def test_what_a_row_carries_grows_by_a_token_id_and_each_layers_k_and_v(structure):
+    id_bytes, layers, k_and_v, heads, head_dim, float_bytes = 8, 2, 2, 4, 8, 4
+    assert structure.carried_bytes_per_step == id_bytes + layers * k_and_v * heads * head_dim * float_bytes
+    assert f"{structure.carried_bytes_per_step} bytes more of each row with each step" in render(structure)
+
+
+def test_every_node_of_the_body_is_in_a_layer_or_outside_of_them(structure):
+    assert structure.nodes_outside_layers == structure.body_nodes.total() - 2 * structure.nodes_per_layer
+
+
+def test_metadata_bytes_are_what_the_file_grew_by(tiny, structure):
+    model = onnx.load(tiny.path, load_external_data=False)
+    whole = model.ByteSize()
+    del model.metadata_props[:]
+    assert structure.metadata_bytes == whole - model.ByteSize() > 0
+
+
+def test_the_tokenizers_file_is_listed_and_missed(trained, tmp_path):
+    path = shutil.copytree(trained.path.parent, tmp_path / "copy") / trained.path.name
+    name = inspect(path).metadata["gptloop_tokenizer"]
+    size = (path.parent / name).stat().st_size
+    assert inspect(path).file_bytes[name] == size
+    assert f"{size:,} bytes  {name}" in render(inspect(path))
+    (path.parent / name).unlink()
+    assert name not in inspect(path).file_bytes
+    assert f"not there  {name}" in render(inspect(path))
 
 
 def test_inputs_outputs_and_opsets_are_the_files(structure):

@@ -31,7 +31,8 @@ def suite(slower: float = 1.0, *, torch: float = 1.0, cases=CASES, spread=SPREAD
 @pytest.fixture
 def report(tmp_path, monkeypatch):
     """Runs the report on a folder whose older run is the baseline, if there is a newer one."""
-    monkeypatch.setattr("gptloop.report.__main__.render_charts", lambda compared: {})  # not what is tested, and slow
+    for name in ("render_charts", "render_history"):  # not what is tested, and slow
+        monkeypatch.setattr(f"gptloop.report.files.{name}", lambda compared: {})
     folder = tmp_path / "reports"
     folder.mkdir()
     (tmp_path / "budgets.toml").write_text(BUDGETS)

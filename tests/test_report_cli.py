@@ -33,6 +33,28 @@ def test_the_summary_is_written_and_printed(tmp_path, capsys):
     assert {path.suffix for path in (tmp_path / "charts").iterdir()} == {".png", ".svg"}
 
 
+def test_the_page_and_the_json_are_written(reported):
+    assert {path.name for path in reported.iterdir() if path.is_file()} == {"report.html", "report.json", "summary.md"}
+    names = {path.name.split("-")[0] for path in (reported / "charts").iterdir()}
+    assert names == {"speedup", "history", "tokens_per_s", "latency"}
+
+
+def test_a_jobs_summary_gets_the_summary_after_what_is_there(tmp_path, capsys, monkeypatch):
+    save(tmp_path / "reports", run(*pair()))
+    job = tmp_path / "step_summary.md"
+    job.write_text("# Before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(job))
+    assert main([str(tmp_path / "reports")]) == 0
+    assert job.read_text(encoding="utf-8") == "# Before\n" + capsys.readouterr().out
+
+
+def test_a_jobs_summary_that_cannot_be_written_is_one_line(tmp_path, capsys, monkeypatch):
+    save(tmp_path / "reports", run(*pair()))
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "nowhere" / "summary.md"))
+    assert main([str(tmp_path / "reports")]) == 2
+    assert capsys.readouterr().err.endswith("summary.md: cannot be written: No such file or directory\n")
+
+
 def test_a_report_made_again_is_the_same(reported):
     before = contents(reported)
     assert main([str(reported)]) == 0
@@ -116,3 +138,14 @@ def test_the_module_runs_where_the_terminal_knows_ascii_only(tmp_path):
     assert (done.returncode, done.stderr) == (0, b"")
     assert rb"gpt2-na\xefve" in done.stdout
     assert "gpt2-naïve" in (tmp_path / "summary.md").read_text(encoding="utf-8")
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path):
+    save(tmp_path, run(*pair()))
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "gptloop.report", str(tmp_path)]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (tmp_path / "summary.md").exists()

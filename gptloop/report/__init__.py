@@ -1,19 +1,21 @@
 """The report: saved runs of the benchmark suite in, speedup charts and a summary out.
 
-Data flows one way: `runs` (JSON to a frame), `compare` (ratios), then `text` and `charts`; and for the regression gate
-`runs`, `baseline` (what is compared), `statistics` (effects and intervals), `verdicts`. Nothing here knows the graph or
-loads a model.
+Data flows one way: `runs` (JSON to a frame), `compare` (ratios), then `text`, `charts` and the `page` of both; and for
+the regression gate `runs`, `baseline` (what is compared), `statistics` (effects and intervals), `verdicts`. Nothing
+here knows the graph or loads a model.
 """
 
 from gptloop.report.baseline import judge_run, new_baseline, newest_run
 from gptloop.report.budgets import read_budgets
 from gptloop.report.charts import render_charts
 from gptloop.report.compare import compare_cases
-from gptloop.report.runs import ReportError, newest_cases, read_runs, write_files
+from gptloop.report.files import report_files
+from gptloop.report.runs import ReportError, append_text, newest_cases, read_runs, write_files
 from gptloop.report.text import summary_markdown
 
 __all__ = [
     "ReportError",
+    "append_text",
     "compare_cases",
     "judge_run",
     "new_baseline",
@@ -22,6 +24,7 @@ __all__ = [
     "read_budgets",
     "read_runs",
     "render_charts",
+    "report_files",
     "summary_markdown",
     "write_files",
 ]

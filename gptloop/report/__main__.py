@@ -2,7 +2,7 @@
 
 import argparse
 import io
-import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +11,7 @@ import pandas as pd
 
 from gptloop.report import (
     ReportError,
+    append_text,
     compare_cases,
     judge_run,
     new_baseline,
@@ -18,14 +19,15 @@ from gptloop.report import (
     newest_run,
     read_budgets,
     read_runs,
-    render_charts,
+    report_files,
     summary_markdown,
     write_files,
 )
+from gptloop.stdout import reader_may_leave
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Render a folder's runs into it and print the summary; with a baseline, judge the newest run against it.
+    """Render a folder's runs into it, print the summary, and add it to a GitHub job's; judge where there is a baseline.
 
     Returns:
         The exit status: 0; 1 for a regression, where verdicts count; 2 where no report could be made, and then the
@@ -44,16 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.baseline is not None:
             judged = judge_run(newest_run(runs), options.baseline, read_budgets(options.budgets), options.folder)
         summary = summary_markdown(compared, *([judged.markdown()] if judged else []))
-        files = {**render_charts(compared), "summary.md": summary.encode()}
-        if judged:
-            files["verdicts.json"] = (json.dumps(judged.to_json(), indent=1) + "\n").encode()
-        write_files(options.folder, files)
+        write_files(options.folder, report_files(runs, compared, summary, judged))
+        if step_summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+            append_text(Path(step_summary), summary)
     except ReportError as error:
         print(f"gptloop.report: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name may hold what the terminal's encoding lacks
-    print(summary, end="")
+    with reader_may_leave():
+        print(summary, end="")
     return judged.exit_code if judged and options.fail_on_regression else 0
 
 
@@ -69,8 +71,9 @@ def _update_baseline(runs: pd.DataFrame, options: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m gptloop.report",
-        description="Write charts/ and summary.md from the benchmark runs saved in a folder, and print the summary. "
-        "With --baseline, judge the newest run, too, and write verdicts.json.",
+        description="Write summary.md, report.html, report.json and charts/ from the benchmark runs saved in a folder, "
+        "and print the summary; where GITHUB_STEP_SUMMARY names a file, add it there, too. With --baseline, judge the "
+        "newest run as well, and write verdicts.json.",
     )
     parser.add_argument("folder", type=Path, help="where the runs are saved, such as reports/")
     parser.add_argument(

@@ -48,6 +48,17 @@ _OTHER_CONTENDERS = ("#44AA99", "#999933", "#DDCC77", "#000000")
 _WORKLOAD_COLOURS = {"1x1": "#77AADD", "8x1": "#44BB99", "64x1": "#EEDD88", "1x64": "#EE8866"}
 _OTHER_WORKLOADS = ("#99DDFF", "#BBCC33", "#FFAABB", "#AAAA00", "#DDDDDD")
 
+# Sizes by colour and workloads by marker, in a history, where lines are too thin for light colours (Okabe and Ito).
+_SIZE_COLOURS = {
+    "distilgpt2": "#D55E00",
+    "gpt2": "#0072B2",
+    "gpt2-medium": "#009E73",
+    "gpt2-large": "#CC79A7",
+    "gpt2-xl": "#E69F00",
+}
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_MOST_RUN_LABELS = 12
+
 _STYLE = {
     "svg.hashsalt": "gptloop",
     "svg.fonttype": "none",
@@ -96,6 +107,23 @@ def render_charts(compared: pd.DataFrame) -> dict[str, bytes]:
         ):
             files[f"charts/{name}-{fingerprint}.png"] = _rendered(figure, "png", {"Software": None})
             files[f"charts/{name}-{fingerprint}.svg"] = _rendered(figure, "svg", {"Date": None, "Creator": None})
+    return files
+
+
+def render_history(compared: pd.DataFrame) -> dict[str, bytes]:
+    """The speedups of all runs of each machine, as PNG and SVG.
+
+    Args:
+        compared: The frame of `compare.compare_cases`, of all runs.
+
+    Returns:
+        Contents by path below the report's folder: `charts/history-<fingerprint>.png` and `.svg`.
+    """
+    files = {}
+    for fingerprint, cases in compared.groupby("fingerprint", sort=False):
+        figure = history_figure(cases)
+        files[f"charts/history-{fingerprint}.png"] = _rendered(figure, "png", {"Software": None})
+        files[f"charts/history-{fingerprint}.svg"] = _rendered(figure, "svg", {"Date": None, "Creator": None})
     return files
 
 
@@ -171,6 +199,32 @@ def latency_figure(cases: pd.DataFrame, colours: Colours) -> Figure:
     return figure
 
 
+def history_figure(cases: pd.DataFrame) -> Figure:
+    """Speedup of the ONNX loop by run, a line for each piece of work and a panel for each precision.
+
+    Args:
+        cases: Rows of all runs of one machine, whose hardware and versions are equal in all of them.
+    """
+    shown = cases[cases["speedup"].notna() & cases["contender"].str.startswith(CANDIDATE)]
+    panels = _speedup_panels(shown)
+    runs = list(dict.fromkeys(cases.sort_values(["datetime", "run"])["run"]))
+    lines = _lines(shown)
+    colours = _colours(shown["size"].unique(), _SIZE_COLOURS, _OTHER_CONTENDERS)
+    with _styled():
+        figure = _figure(9.0, 2.4 + 2.3 * max(1, len(panels)) + 0.2 * (len(lines) // 2), cases, [_HISTORY_NOTE])
+        all_axes = figure.subplots(max(1, len(panels)), squeeze=False, sharex=True).ravel()
+        handles: dict[str, Artist] = {}
+        for axes, panel in zip(all_axes, panels, strict=False):
+            _history_panel(axes, panel, runs, lines, colours, handles)
+        if panels:
+            _run_axis(all_axes[-1], cases, runs)
+            handles["1"] = _line_at_one([])
+        else:
+            _say_nothing_to_show(all_axes[0], "no run holds both the baseline and the ONNX loop")
+        _title(figure, "Speedup over the KV-cached PyTorch loop, by run", list(handles.values()))
+    return figure
+
+
 def _styled() -> AbstractContextManager[None]:
     return style.context(["default", _STYLE])
 
@@ -237,8 +291,8 @@ def _say_nothing_to_show(axes: Axes, words: str) -> None:
     axes.text(0.5, 0.5, words, ha="center", va="center", transform=axes.transAxes)
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 40 else f"{name[:37]}..."
+def _short(name: str, most: int = 48) -> str:
+    return name if len(name) <= most else f"{name[: most - 3]}..."
 
 
 # Speedup: vertical bars, one panel for each contender and pair of precisions.
@@ -348,6 +402,65 @@ def _speedup_handles(panels: Sequence[pd.DataFrame], colours: Colours) -> list[A
     if _with_published(panels):
         handles.append(_diamond([], [], _PUBLISHED_TITLE))
     return handles
+
+
+# History: a line for each piece of work, over the runs.
+
+_WORK = ("size", "workload", "prompt_len", "max_new_tokens", "temperature", "top_k", "weights", "workload_title")
+_HISTORY_NOTE = (
+    "Points: medians of a run, whiskers: min to max of its paired rounds. Runs of this machine only, in order of date, "
+    "evenly spaced; * uncommitted changes. It falls, too, when the PyTorch loop gets faster"
+)
+
+
+def _lines(shown: pd.DataFrame) -> dict[tuple[Any, ...], str]:
+    """The pieces of work, by all that makes two of them the same, and how each is called."""
+    rows = shown.drop_duplicates(list(_WORK)).to_dict("records")
+    varied = shown["weights"].nunique() > 1
+    words = (f"{row['size']}, {text.workload_text(row, shown)}" for row in rows)
+    return {
+        tuple(row[name] for name in _WORK): f"{label}, {row['weights']}" if varied else label
+        for row, label in zip(rows, words, strict=True)
+    }
+
+
+def _history_panel(
+    axes: Axes,
+    panel: pd.DataFrame,
+    runs: Sequence[str],
+    lines: Mapping[tuple[Any, ...], str],
+    colours: Colours,
+    handles: dict[str, Artist],
+) -> None:
+    workloads = list(dict.fromkeys(work[1] for work in lines))
+    for index, (work, label) in enumerate(lines.items()):
+        own = panel[(panel[list(_WORK)] == list(work)).all(axis=1)].sort_values(["datetime", "run"])
+        if own.empty:
+            continue
+        # Beside each other, so that no whisker hides another.
+        xs = [runs.index(run) + 0.7 * ((index + 0.5) / len(lines) - 0.5) for run in own["run"]]
+        colour, marker = colours[work[0]], _MARKERS[workloads.index(work[1]) % len(_MARKERS)]
+        whiskers = [own["speedup"] - own["speedup_min"], own["speedup_max"] - own["speedup"]]
+        axes.errorbar(xs, own["speedup"], yerr=whiskers, color=colour, marker=marker, markersize=5, linewidth=1)
+        line = Line2D([], [], color=colour, marker=marker, markersize=5, linewidth=1, label=_short(label, 64))
+        handles.setdefault(label, line)
+    axes.set_title(_panel_title(panel))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
+    axes.set_ylim(0, 1.1 * max(1.0, panel["speedup_max"].max()))
+    axes.add_line(_line_at_one([0, 1], axes.get_yaxis_transform()))
+    axes.grid(axis="y")
+
+
+def _run_axis(axes: Axes, cases: pd.DataFrame, runs: Sequence[str]) -> None:
+    facts = cases.drop_duplicates("run").set_index("run").loc[list(runs)]
+    labels = [
+        f"{commit[:7]}{'*' if dirty else ''}\n{at:%Y-%m-%d}"
+        for commit, dirty, at in zip(facts["commit"], facts["dirty"], facts["datetime"], strict=True)
+    ]
+    every = -(-len(runs) // _MOST_RUN_LABELS)
+    ticks = range(len(runs) - 1, -1, -every)  # the newest run is always named
+    axes.set_xticks(list(ticks), [labels[i] for i in ticks])
+    axes.set_xlim(-0.6, len(runs) - 0.4)
 
 
 # Tokens per second and latency: horizontal bars, a block for each case, so that any number of cases stays legible.

@@ -158,6 +158,19 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def append_text(path: Path, text: str) -> None:
+    """Add text to the end of a file that others write to, too, such as a job's summary.
+
+    Raises:
+        ReportError: If the file cannot be written.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise ReportError(f"{path}: cannot be written: {error.strerror}") from error
+
+
 def _stage(path: Path, content: bytes, staged: dict[Path, Path]) -> None:
     path.parent.mkdir(exist_ok=True)
     if path.is_dir():

@@ -5,6 +5,7 @@ Knows how a person reads durations, ratios and tables; does not know how a numbe
 
 import math
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -31,20 +32,41 @@ _TITLES = {
     "onnx_int8": "ONNX loop, int8",
 }
 
-_HOW_TO_READ = """\
-## How to read this
+# What each word of the report means; `code` in backticks, for Markdown and the page alike.
+DEFINITIONS = {
+    "Speedup": "is the baseline's time over the contender's, formed for each pair of interleaved rounds of one run: "
+    "the median of these ratios, with [min-max]. The baseline is the KV-cached PyTorch loop; above 1.00x is faster.",
+    "Time": "is one whole `generate` call: median [min-max] of the rounds.",
+    "TTFT": "(time to first token) is the same call with `max_new_tokens=1`.",
+    "Time per output token": "is (time - TTFT) / (new tokens - 1).",
+    "Tokens/s": "counts the new tokens of all rows.",
+    "Load": "is from files on disk to ready, in a process of its own (imports included).",
+    "Time / ceiling": "is the contender's time over what it cannot be faster than on this machine, paired by round: "
+    "the call's matrix products alone (the same shapes, runtime, threads and weights), or its matrices' way from "
+    "memory, once for each pass, at the bandwidth measured beside it; whichever takes longer. It marks the latency "
+    "chart.",
+    "Peak memory": "is that of the contender alone in a process of its own, its weights included.",
+    "Parity": "comes before time: a contender whose tokens differ has no time. Excused rows left the baseline's path "
+    "at a checked near-tie.",
+}
 
-- **Speedup** is the baseline's time over the contender's, formed for each pair of interleaved rounds of one run: the
-  median of these ratios, with [min-max]. The baseline is the KV-cached PyTorch loop; above 1.00x is faster than it.
-- **Time** is one whole `generate` call: median [min-max] of the rounds. **TTFT**, time to first token, is the same call
-  with `max_new_tokens=1`. **Time per output token** is (time - TTFT) / (new tokens - 1). **Tokens/s** counts the new
-  tokens of all rows.
-- **Load** is from files on disk to ready, in a process of its own (imports included).
-- **Time / ceiling** is the contender's time over what it cannot be faster than on this machine, paired by round: the
-  call's matrix products alone (the same shapes, runtime, threads and weights), or its matrices' way from memory, once
-  for each pass, at the bandwidth measured beside it; whichever takes longer. It marks the latency chart.
-- **Parity** comes before time: a contender whose tokens differ has no time. Excused rows left the baseline's path at a
-  checked near-tie."""
+SPEEDUP_HEADERS = ("size", "workload", _TITLES[CANDIDATE], _TITLES[BASELINE], "speedup", "rounds")
+CONTENDER_HEADERS = (
+    *("contender", "precision", "time", "speedup", "TTFT", "time per output token"),
+    *("tokens/s", "time / ceiling", "load", "peak memory", "parity"),
+)
+CEILING_TITLE = "Ceiling"
+CEILING_HEADERS = (
+    *("contender", "precision", "time", "matrix products", "weights from memory"),
+    *("bound by", "time / ceiling"),
+)
+GROWTH_TITLE = "Growth with the length"
+GROWTH_HEADERS = (
+    *("contender", "precision", "new tokens", "time per output token"),
+    *("first new tokens", "over those", "growth"),
+)
+CONTROL_TITLE = "Control: each contender alone in a process of its own, against interleaved with the others"
+CONTROL_HEADERS = ("contender", "precision", "alone", "interleaved", "alone / interleaved")
 
 
 def duration_text(seconds: float) -> str:
@@ -151,6 +173,17 @@ def commits_text(cases: pd.DataFrame) -> str:
     return ", ".join(f"{commit[:10]} (dirty)" if dirty else commit[:10] for commit, dirty in commits)
 
 
+def run_lines(cases: pd.DataFrame) -> list[str]:
+    """The runs that the cases are from, oldest first: file, time, commit, branch and gptloop's version."""
+    lines = []
+    for name, run in cases.sort_values("datetime").groupby("run", sort=False):
+        first = run.iloc[0]
+        branch = "" if pd.isna(first["branch"]) else f" on {first['branch']}"
+        version = "" if pd.isna(first["gptloop"]) else f", gptloop {first['gptloop']}"
+        lines.append(f"{name}, {first['datetime']:%Y-%m-%d %H:%M} UTC, commit {commits_text(run)}{branch}{version}")
+    return lines
+
+
 def summary_markdown(compared: pd.DataFrame, *sections: str) -> str:
     """The summary that a person pastes into a pull request, in GitHub's Markdown.
 
@@ -159,7 +192,7 @@ def summary_markdown(compared: pd.DataFrame, *sections: str) -> str:
         sections: Markdown that comes before the tables, such as the verdicts.
     """
     machines = [_machine_section(cases) for _, cases in compared.groupby("fingerprint", sort=False)]
-    return "\n\n".join(["# gptloop benchmark report", *sections, *machines, _HOW_TO_READ]) + "\n"
+    return "\n\n".join(["# gptloop benchmark report", *sections, *machines, _how_to_read()]) + "\n"
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]], alignment: str) -> str:
@@ -212,20 +245,28 @@ def _weights_words(weights: str) -> str:
     return f"seeded random weights ({weights})" if _random(weights) else f"{weights} weights"
 
 
-def _of_random(cases: pd.DataFrame) -> str:
+def of_random_text(cases: pd.DataFrame) -> str:
     """What a table's title says of its weights; nothing where they are pretrained."""
     random = [_random(weights) for weights in cases["weights"].unique()]
     return ", random weights" if all(random) else ", some with random weights" if any(random) else ""
 
 
+def _how_to_read() -> str:
+    bullets = [
+        textwrap.fill(f"- **{word}** {meaning}", 120, subsequent_indent="  ", break_on_hyphens=False)
+        for word, meaning in DEFINITIONS.items()
+    ]
+    return "\n".join(["## How to read this", "", *bullets])
+
+
 def _machine_section(cases: pd.DataFrame) -> str:
-    of_random = _of_random(cases)
+    of_random = of_random_text(cases)
     parts = [_machine_facts(cases), *_speedup_sections(cases, of_random)]
     parts += [f"### All contenders{of_random}", _contenders_table(cases)]
     if cases["over_ceiling"].notna().any():
-        parts += [f"### Ceiling{of_random}", _ceiling_table(cases[cases["over_ceiling"].notna()], cases)]
+        parts += [f"### {CEILING_TITLE}{of_random}", _ceiling_table(cases[cases["over_ceiling"].notna()], cases)]
     if (grown := cases["time_per_output_token_growth"].notna()).any():
-        parts += [f"### Growth with the length{of_random}", _growth_table(cases[grown], cases)]
+        parts += [f"### {GROWTH_TITLE}{of_random}", _growth_table(cases[grown], cases)]
     if cases["alone_median_s"].notna().any():
         parts.append(_control_section(cases, of_random))
     return "\n\n".join(parts)
@@ -235,7 +276,7 @@ def _machine_facts(cases: pd.DataFrame) -> str:
     machine = cases["machine"].iloc[0]
     lines = [f"## {escape(hardware_text(machine))}", "", f"- Weights: {_weights_line(cases)}"]
     lines.append(f"- Versions: {escape(versions_text(machine))}")
-    lines += [f"- Run: {_run_line(run)}" for _, run in cases.sort_values("datetime").groupby("run", sort=False)]
+    lines += [f"- Run: {escape(line)}" for line in run_lines(cases)]
     lines.append(f"- Work: {tokens_text(cases)}, {sampling_text(cases)}")
     lines.append(f"- Charts: `charts/*-{machine.slug}.svg` (and `.png`)")
     return "\n".join(lines)
@@ -243,20 +284,19 @@ def _machine_facts(cases: pd.DataFrame) -> str:
 
 def _weights_line(cases: pd.DataFrame) -> str:
     words = escape(weights_text(cases))
-    return f"**{words}: speed does not depend on the values**" if _of_random(cases) else words
-
-
-def _run_line(run: pd.DataFrame) -> str:
-    first = run.iloc[0]
-    branch = "" if pd.isna(first["branch"]) else f" on {first['branch']}"
-    version = "" if pd.isna(first["gptloop"]) else f", gptloop {first['gptloop']}"
-    return escape(
-        f"{first['run']}, {first['datetime']:%Y-%m-%d %H:%M} UTC, commit {commits_text(run)}{branch}{version}"
-    )
+    return f"**{words}: speed does not depend on the values**" if of_random_text(cases) else words
 
 
 def _speedup_sections(cases: pd.DataFrame, of_random: str) -> list[str]:
-    """One table for each pair of precisions, fp32 against fp32 first (the frame's own order)."""
+    sections = []
+    for precisions, lines in speedup_tables(cases).items():
+        title = f"### Speedup over the KV-cached PyTorch loop, {escape(precisions)}{of_random}"
+        sections += [title, table(SPEEDUP_HEADERS, lines, "llrrrr")]
+    return sections
+
+
+def speedup_tables(cases: pd.DataFrame) -> dict[str, list[list[str]]]:
+    """Cells under `SPEEDUP_HEADERS` by pair of precisions, fp32 against fp32 first (the frame's own order)."""
     tables: dict[str, list[list[str]]] = {}
     for _, case in cases.groupby("group", sort=False):
         rows = {row["contender"]: row for row in case.to_dict("records")}
@@ -264,12 +304,7 @@ def _speedup_sections(cases: pd.DataFrame, of_random: str) -> list[str]:
         precisions = [(row or anyone)["precision"] for row in (candidate, baseline)]
         cells = [*_case_cells(anyone, cases), *_speedup_cells(candidate, baseline)]
         tables.setdefault(" vs ".join(precisions), []).append(cells)
-    headers = ["size", "workload", contender_title(CANDIDATE), contender_title(BASELINE), "speedup", "rounds"]
-    sections = []
-    for precisions_of, lines in tables.items():
-        title = f"### Speedup over the KV-cached PyTorch loop, {escape(precisions_of)}{of_random}"
-        sections += [title, table(headers, lines, "llrrrr")]
-    return sections
+    return tables
 
 
 def _speedup_cells(candidate: Row | None, baseline: Row | None) -> list[str]:
@@ -290,13 +325,12 @@ def _speedup_spread(row: Row) -> str:
 
 
 def _contenders_table(cases: pd.DataFrame) -> str:
-    headers = ["size", "workload", "contender", "precision", "time", "speedup", "TTFT", "time per output token"]
-    headers += ["tokens/s", "time / ceiling", "load", "peak memory", "parity"]
-    rows = [[*_case_cells(row, cases), *_contender_cells(row)] for row in cases.to_dict("records")]
-    return table(headers, rows, "llllrrrrrrrrl")
+    rows = [[*_case_cells(row, cases), *contender_cells(row)] for row in cases.to_dict("records")]
+    return table(["size", "workload", *CONTENDER_HEADERS], rows, "llllrrrrrrrrl")
 
 
-def _contender_cells(row: Row) -> list[str]:
+def contender_cells(row: Row) -> list[str]:
+    """What a table says of a contender on a case, under `CONTENDER_HEADERS`."""
     is_baseline = row["contender"] == BASELINE
     return [
         contender_title(row["contender"]),
@@ -318,13 +352,13 @@ def _parity_text(row: Row) -> str:
 
 
 def _ceiling_table(bounded: pd.DataFrame, cases: pd.DataFrame) -> str:
-    headers = ["size", "workload", "contender", "precision", "time", "matrix products", "weights from memory"]
-    headers += ["bound by", "time / ceiling"]
-    rows = [[*_case_cells(row, cases), *_ceiling_cells(row)] for row in bounded.to_dict("records")]
+    headers = ["size", "workload", *CEILING_HEADERS]
+    rows = [[*_case_cells(row, cases), *ceiling_cells(row)] for row in bounded.to_dict("records")]
     return table(headers, rows, "llllrrrlr")
 
 
-def _ceiling_cells(row: Row) -> list[str]:
+def ceiling_cells(row: Row) -> list[str]:
+    """What a table says of a contender's ceiling, under `CEILING_HEADERS`."""
     return [
         contender_title(row["contender"]),
         row["precision"],
@@ -337,13 +371,13 @@ def _ceiling_cells(row: Row) -> list[str]:
 
 
 def _growth_table(grown: pd.DataFrame, cases: pd.DataFrame) -> str:
-    headers = ["size", "workload", "contender", "precision", "new tokens", "time per output token"]
-    headers += ["first new tokens", "over those", "growth"]
-    rows = [[*_case_cells(row, cases), *_growth_cells(row)] for row in grown.to_dict("records")]
+    headers = ["size", "workload", *GROWTH_HEADERS]
+    rows = [[*_case_cells(row, cases), *growth_cells(row)] for row in grown.to_dict("records")]
     return table(headers, rows, "llllrrrrr")
 
 
-def _growth_cells(row: Row) -> list[str]:
+def growth_cells(row: Row) -> list[str]:
+    """What a table says of how time grows with the length, under `GROWTH_HEADERS`."""
     return [
         contender_title(row["contender"]),
         row["precision"],
@@ -356,14 +390,14 @@ def _growth_cells(row: Row) -> list[str]:
 
 
 def _control_section(cases: pd.DataFrame, of_random: str) -> str:
-    headers = ["size", "workload", "contender", "precision", "alone", "interleaved", "alone / interleaved"]
     controlled = cases[cases["alone_median_s"].notna()]
-    rows = [[*_case_cells(row, cases), *_control_cells(row)] for row in controlled.to_dict("records")]
-    title = f"Control: each contender alone in a process of its own, against interleaved with the others{of_random}"
-    return f"<details>\n<summary>{title}</summary>\n\n{table(headers, rows, 'llllrrr')}\n\n</details>"
+    rows = [[*_case_cells(row, cases), *control_cells(row)] for row in controlled.to_dict("records")]
+    shown = table(["size", "workload", *CONTROL_HEADERS], rows, "llllrrr")
+    return f"<details>\n<summary>{CONTROL_TITLE}{of_random}</summary>\n\n{shown}\n\n</details>"
 
 
-def _control_cells(row: Row) -> list[str]:
+def control_cells(row: Row) -> list[str]:
+    """What a table says of the control of a contender on a case, under `CONTROL_HEADERS`."""
     return [
         contender_title(row["contender"]),
         row["precision"],

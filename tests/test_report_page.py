@@ -1,0 +1,217 @@
+"""The page as a browser shows it: nothing asked of a network, charts to be seen, both colour schemes, small screens.
+
+Needs Chromium, which `.ci/run` installs; skipped where there is none, but not in CI.
+"""
+
+import itertools
+import os
+import re
+import shutil
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+from report_runs import benchmark, gpu_machine, pair, run, save
+
+from gptloop.report.charts import render_charts, render_history
+from gptloop.report.compare import compare_cases
+from gptloop.report.page import page_html
+from gptloop.report.runs import newest_cases, read_runs
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+SCRIPT = "<script>window.taken_over = 1</script>"
+IMAGE = '"><img src="https://example.com/x.png" onerror="window.taken_over = 1">'
+VERDICTS = [
+    {
+        "case": "gpt2 8x1 onnx",
+        "verdict": "regression",
+        "effect": 0.123,
+        "interval": [0.101, 0.144],
+        "budget": 0.05,
+        "noise_floor": 0.021,
+        "reason": f"slower than the budget {SCRIPT}",
+    },
+    {
+        "case": "gpt2 1x1 onnx",
+        "verdict": "missing",
+        "effect": None,
+        "interval": [None, None],
+        "budget": 0.05,
+        "noise_floor": None,
+        "reason": "no run holds it",
+    },
+]
+
+
+def html_of(folder, verdicts=None) -> str:
+    runs = read_runs(folder)
+    compared = compare_cases(newest_cases(runs))
+    return page_html(compared, {**render_charts(compared), **render_history(compare_cases(runs))}, verdicts)
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory):
+    """Two machines, several runs, a control, and names that would like to be markup."""
+    folder = tmp_path_factory.mktemp("reports")
+    int8 = benchmark("onnx_int8", (0.5, 0.5, 0.5), precision="int8", group="gpt2 8x1 fp32", alone_rounds_s=[0.5])
+    hostile = pair(size=f"gpt2 {SCRIPT}", workload_title=IMAGE, weights="random, seed 0 </style>")
+    save(folder, run(*pair(), at="2026-11-20T00:00:00+00:00"), "m/0001_run.json")
+    save(folder, run(*pair(), int8, *pair(workload="1x64"), *hostile), "m/0002_run.json")
+    save(folder, run(*pair(device="cuda"), machine=gpu_machine()), "m/0003_run.json")
+    return html_of(folder, VERDICTS)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        reason = f"none of {', '.join(BROWSERS)} is installed"
+        pytest.fail(f"{reason}, and CI must look at the page") if os.environ.get("CI") else pytest.skip(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def show(browser, html, tmp_path_factory):
+    """Opens the page; `page.said` is all that the browser complained about or asked for."""
+    file = tmp_path_factory.mktemp("page") / "report.html"
+    file.write_text(html, encoding="utf-8")
+
+    def open_(*, width: int = 1200, scheme: str = "light") -> Page:
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page.said = []
+        page.on("console", lambda message: page.said.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: page.said.append(f"error: {error}"))
+        page.on("request", lambda request: page.said.append(f"request: {request.url}"))
+        page.goto(file.as_uri())
+        assert page.said.pop(0) == f"request: {file.as_uri()}"
+        return page
+
+    return open_
+
+
+@pytest.fixture(scope="module")
+def light(show):
+    return show()
+
+
+def colours(page: Page, selector: str) -> tuple[str, str]:
+    """Computed colour (of text in a chart: fill) and the page's background."""
+    script = """element => [element.closest('svg') ? getComputedStyle(element).fill : getComputedStyle(element).color,
+                            getComputedStyle(document.body).backgroundColor]"""
+    return tuple(page.locator(selector).first.evaluate(script))
+
+
+def luminance(colour: str) -> float:
+    channels = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    """Source: WCAG 2.2, contrast ratio."""
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_browser_complains_about_nothing_and_asks_for_nothing(show, scheme):
+    page = show(scheme=scheme)
+    page.locator("details").first.locator("summary").click()
+    page.wait_for_load_state("networkidle")
+    assert page.said == []
+
+
+def test_every_chart_of_every_machine_can_be_seen(light):
+    charts = light.locator("figure svg").all()
+    assert len(charts) == 2 * 4
+    for chart in charts:
+        label = chart.get_attribute("aria-label")
+        box = chart.bounding_box()
+        assert box["width"] > 600, label
+        assert box["height"] > 150, label
+        areas = chart.evaluate(
+            "svg => [...svg.querySelectorAll('path, text')].map(e => e.getBoundingClientRect().width)"
+        )
+        assert sum(width > 0 for width in areas) > 20, label
+
+
+@pytest.mark.parametrize("width", [320, 390, 768])
+def test_a_small_screen_scrolls_tables_and_charts_but_not_the_page(show, width):
+    page = show(width=width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    speedup = page.get_by_role("cell", name="2.00x [2.00-2.00]").first.bounding_box()
+    assert speedup["x"] + speedup["width"] <= width, "the speedup is seen without scrolling"
+    assert page.locator("figure svg text").first.evaluate("text => text.getBoundingClientRect().height") >= 8
+
+
+@pytest.mark.parametrize("selector", ["body", ".lead", "dt", "thead th", ".verdict.regression", "figure svg text"])
+def test_text_is_read_well_in_both_colour_schemes(show, selector):
+    seen = {scheme: colours(show(scheme=scheme), selector) for scheme in ("light", "dark")}
+    for scheme, (ink, paper) in seen.items():
+        assert contrast(ink, paper) >= 4.5, (scheme, ink, paper)
+    assert luminance(seen["light"][1]) > 0.9
+    assert luminance(seen["dark"][1]) < 0.05
+
+
+def test_a_charts_own_white_is_dark_in_the_dark(show):
+    """The ground of a chart, and of the numbers on it."""
+    script = "svgs => svgs.flatMap(svg => [...svg.querySelectorAll('path')]).map(path => getComputedStyle(path).fill)"
+    assert "rgb(255, 255, 255)" in show().locator("figure svg").evaluate_all(script)
+    assert "rgb(255, 255, 255)" not in show(scheme="dark").locator("figure svg").evaluate_all(script)
+
+
+def test_names_from_files_stay_text(light):
+    assert light.evaluate("window.taken_over") is None
+    assert light.locator("img, script").count() == 0
+    text = light.locator("body").inner_text()
+    assert f"gpt2 {SCRIPT}" in text
+    assert IMAGE in text
+    assert "slower than the budget <script>" in text
+
+
+def test_ids_are_unique_and_what_refers_to_one_finds_it(light):
+    ids = light.locator("[id]").evaluate_all("elements => elements.map(element => element.id)")
+    assert len(ids) == len(set(ids))
+    used = re.findall(r"(?:url\(|href=\")#([^)\"]+)", light.content())
+    assert len(used) > 100
+    assert set(used) <= set(ids)
+
+
+def test_everything_has_a_name_for_those_who_do_not_see_it(light):
+    for selector in ("figure svg", "[role=region]", "nav"):
+        for label in light.locator(selector).evaluate_all("all => all.map(one => one.getAttribute('aria-label'))"):
+            assert label, selector
+    assert light.locator("table").count() == light.locator("table > caption").count() > 4
+    assert light.locator("th:not([scope])").count() == 0
+    assert light.locator("html").get_attribute("lang") == "en"
+    levels = light.locator("h1, h2, h3").evaluate_all("all => all.map(one => Number(one.tagName[1]))")
+    assert levels[0] == 1
+    assert all(later - earlier <= 1 for earlier, later in itertools.pairwise(levels))
+
+
+def test_the_tables_hold_what_the_summary_holds(light):
+    row = light.get_by_role("table").filter(has_text="parity").first.get_by_role("row").filter(has_text="int8").first
+    for cell in ("4.40x [4.00-4.80]", "500 ms [500-500]", "1.23 GB", "576", "0 of 8 rows excused"):
+        assert cell in row.inner_text(), cell
+    facts = light.locator(".facts").first.inner_text()
+    for fact in ("seeded random weights", "Speed does not depend on the values.", "torch 2.13.0", "commit 0123456789"):
+        assert fact in facts, fact
+
+
+def test_verdicts_stand_before_the_machines(light):
+    rows = light.locator("section").first.get_by_role("row").all_inner_texts()
+    assert rows[1].split("\t")[:6] == ["gpt2 8x1 onnx", "regression", "+12.3 %", "+10.1 % to +14.4 %", "5.0 %", "2.1 %"]
+    assert rows[2].split("\t")[:6] == ["gpt2 1x1 onnx", "missing", "-", "-", "5.0 %", "-"]
+
+
+def test_without_a_gate_there_is_no_word_of_verdicts(tmp_path):
+    save(tmp_path, run(*pair()))
+    assert "erdict" not in re.sub(r"(?s)<style>.*</style>", "", html_of(tmp_path))
+    assert "No case is gated." in html_of(tmp_path, [])
+
+
+def test_the_same_runs_give_the_same_page(tmp_path):
+    save(tmp_path, run(*pair()))
+    assert html_of(tmp_path) == html_of(tmp_path)
