@@ -22,10 +22,8 @@ from benchmarks.cases import BASELINE, Case, Workload
 from benchmarks.contenders import Contender, Files, Tokens, arguments, load, prompt_ids
 from benchmarks.timing import interleave
 from gptloop.evaluate import Evaluation, evaluate
-from gptloop.parity import Judge, Parity, ParityError
+from gptloop.parity import Judge, Parity, ParityError, check_quality
 from gptloop.request import check_request
-
-MAX_PERPLEXITY_CHANGE = 0.01
 
 Say = Callable[[str], None]
 
@@ -111,7 +109,8 @@ def _check(
         found = contender.generate(ids, case.workload, max_new_tokens=case.workload.max_new_tokens, greedy=greedy)
         try:
             if name == "onnx_int8":
-                results[name].check = check_quality(_quality(files, [*ids[0], *expected(greedy=False)[0]]))
+                quality = _quality(files, [*ids[0], *expected(greedy=False)[0]])
+                results[name].check = check_quality(quality, "int8")
                 results[name].parity = Parity(rows=len(found), excused_rows=0)
             else:
                 if name != BASELINE:
@@ -131,21 +130,6 @@ def _quality(files: Files, text: list[int]) -> Evaluation:
     if files not in _qualities:
         _qualities[files] = evaluate(files.onnx_int8, files.checkpoint, np.array(text))
     return _qualities[files]
-
-
-def check_quality(quality: Evaluation) -> str:
-    """The agreement that is asked of a precision below float32, in words.
-
-    Raises:
-        ParityError: If the perplexity is more than 1 % off the float32 model's, on the baseline's own text.
-    """
-    words = (
-        f"perplexity {quality.perplexity_change:+.2%} from fp32, most likely token the same at {quality.agreement:.1%} "
-        f"of {quality.tokens}"
-    )
-    if abs(quality.perplexity_change) > MAX_PERPLEXITY_CHANGE:
-        raise ParityError(f"{words}; at most {MAX_PERPLEXITY_CHANGE:.0%} is allowed")
-    return words
 
 
 class _Expected:

@@ -23,10 +23,12 @@ import torch
 
 from gptloop import graph, names
 from gptloop.checkpoint import Checkpoint, Model, open_checkpoint, query_scale
+from gptloop.graph.model import FLOAT_TYPES
 from gptloop.graph.weights import SCALE
 from gptloop.tokenizer import read_tokenizer
 
-PRECISIONS = ("fp32", "int8")
+PRECISIONS = (*FLOAT_TYPES, "int8")
+TORCH_TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 EXTERNAL_FROM_BYTES = 1024  # smaller tensors (constants, shapes) stay in the .onnx file, where a reader sees them
 PROTOBUF_MAX_BYTES = 2**31 - 1
 HASH_DIGITS = 16
@@ -52,7 +54,8 @@ def export(
     Args:
         model: A GPT2LMHeadModel, a hub id, or a local directory with config.json and safetensors.
         path: The .onnx file to write; its folder must exist.
-        precision: "fp32", or "int8": matrices in 8 bits, about a quarter of the size.
+        precision: "fp32"; "fp16" or "bf16": weights, activations and KV cache in half precision; or "int8": matrices
+            in 8 bits, about a quarter of the size.
         single_file: Put the weights into the .onnx file itself; up to protobuf's 2 GB.
         progress: Called with (tensors written, tensors in all).
 
@@ -61,7 +64,7 @@ def export(
 
     Raises:
         ValueError: If the precision is unknown, the path does not end in .onnx, the configuration is not supported, the
-            tokenizer cannot be read, or a single file would be too large.
+            tokenizer cannot be read, a single file would be too large, or a weight is beyond the precision's range.
         FileNotFoundError: If the folder of `path` or a file of the checkpoint does not exist.
     """
     path = Path(path)
@@ -99,8 +102,20 @@ def stored_tensors(checkpoint: Checkpoint, precision: str) -> dict[str, ir.Tenso
         if precision == "int8" and tensor.ndim == 2:
             stored |= _lazy_int8(checkpoint, name)
         else:
-            stored[name] = _lazy(name, tensor.shape, ir.DataType.FLOAT, functools.partial(_read, checkpoint, name))
+            dtype = "fp32" if precision == "int8" else precision
+            read = functools.partial(_rounded, checkpoint, name, TORCH_TYPES[dtype])
+            stored[name] = _lazy(name, tensor.shape, FLOAT_TYPES[dtype], read)
     return stored
+
+
+def _rounded(checkpoint: Checkpoint, name: str, dtype: torch.dtype) -> torch.Tensor:
+    tensor = _read(checkpoint, name)
+    rounded = tensor.to(dtype)
+    if dtype != torch.float32 and not rounded.isfinite().all():
+        raise ValueError(
+            f"{name} goes up to {tensor.abs().max():g}, beyond the largest {dtype} number {torch.finfo(dtype).max:g}"
+        )
+    return rounded
 
 
 def _lazy_int8(checkpoint: Checkpoint, name: str) -> dict[str, ir.TensorProtocol]:
@@ -139,9 +154,13 @@ def _read(checkpoint: Checkpoint, name: str) -> torch.Tensor:
 
 
 def _lazy(name: str, shape: Sequence[int], dtype: ir.DataType, evaluate: Callable[[], torch.Tensor]) -> ir.LazyTensor:
-    return ir.LazyTensor(
-        lambda: ir.tensor(evaluate().contiguous().numpy(), name=name), dtype=dtype, shape=ir.Shape(shape), name=name
-    )
+    def tensor() -> ir.TensorProtocol:
+        values = evaluate().contiguous()
+        if dtype == ir.DataType.BFLOAT16:  # which numpy has no type for
+            return ir.tensor(values.view(torch.uint16).numpy().view(dtype.numpy()), name=name)
+        return ir.tensor(values.numpy(), name=name)
+
+    return ir.LazyTensor(tensor, dtype=dtype, shape=ir.Shape(shape), name=name)
 
 
 def _scale_query(checkpoint: Checkpoint, name: str, tensor: torch.Tensor) -> torch.Tensor:

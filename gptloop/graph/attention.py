@@ -11,8 +11,16 @@ from typing import NamedTuple
 import onnx_ir as ir
 from onnxscript import OpBuilder
 
+from gptloop.graph.scope import typed
+
 NEVER = float("-inf")
-LOWEST = -3.4028234663852886e38  # the least float32: unlike -inf it leaves a row that sees nothing else a softmax
+# Unlike -inf they leave a row that sees nothing else a softmax: the least number, or where adding a score to it would
+# overflow (from 16 below the least float16), half of it.
+LOWEST = {
+    ir.DataType.FLOAT: -3.4028234663852886e38,
+    ir.DataType.FLOAT16: -32768.0,
+    ir.DataType.BFLOAT16: -3.3895313892515355e38,
+}
 
 
 class PromptMask(NamedTuple):
@@ -36,10 +44,10 @@ class GeneratedCache(NamedTuple):
     value_BHRTd: ir.Value
 
 
-def prompt_mask(op: OpBuilder, attention_mask: ir.Value, positions_P: ir.Value) -> PromptMask:
-    """From attention_mask, int64 [B, P], and the numbers 0 to P - 1."""
-    padding_BP = op.Where(op.Equal(attention_mask, 0), LOWEST, 0.0)
-    future_PP = op.Where(op.Less(op.Unsqueeze(positions_P, [1]), positions_P), NEVER, 0.0)
+def prompt_mask(op: OpBuilder, attention_mask: ir.Value, positions_P: ir.Value, dtype: ir.DataType) -> PromptMask:
+    """From attention_mask, int64 [B, P], and the numbers 0 to P - 1; in the scores' dtype."""
+    padding_BP = typed(op, op.Where(op.Equal(attention_mask, 0), LOWEST[dtype], 0.0), dtype)
+    future_PP = typed(op, op.Where(op.Less(op.Unsqueeze(positions_P, [1]), positions_P), NEVER, 0.0), dtype)
     padding_B11P = op.Unsqueeze(padding_BP, [1, 2])
     return PromptMask(padding_B11P, op.Add(future_PP, padding_B11P))
 
