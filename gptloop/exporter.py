@@ -23,8 +23,10 @@ import torch
 
 from gptloop import graph, names
 from gptloop.checkpoint import Checkpoint, Model, open_checkpoint, query_scale
+from gptloop.graph.lean import FLAVORS, build_lean
 from gptloop.graph.model import FLOAT_TYPES
 from gptloop.graph.weights import SCALE
+from gptloop.request import whole_number
 from gptloop.tokenizer import read_tokenizer
 
 PRECISIONS = (*FLOAT_TYPES, "int8")
@@ -41,6 +43,8 @@ def export(
     path: str | Path,
     *,
     precision: str = "fp32",
+    flavor: str = "standard",
+    max_new_tokens: int | None = None,
     single_file: bool = False,
     progress: Progress | None = None,
 ) -> Path:
@@ -56,6 +60,9 @@ def export(
         path: The .onnx file to write; its folder must exist.
         precision: "fp32"; "fp16" or "bf16": weights, activations and KV cache in half precision; or "int8": matrices
             in 8 bits, about a quarter of the size.
+        flavor: "standard"; or "lean", "fixed", "fused" or "unrolled", graphs for a GPU that sample by temperature and
+            one top_k and end at max_new_tokens only (gptloop.graph.lean says how they differ).
+        max_new_tokens: The number that an "unrolled" graph generates; of no other flavor.
         single_file: Put the weights into the .onnx file itself; up to protobuf's 2 GB.
         progress: Called with (tensors written, tensors in all).
 
@@ -63,13 +70,15 @@ def export(
         `path`.
 
     Raises:
-        ValueError: If the precision is unknown, the path does not end in .onnx, the configuration is not supported, the
-            tokenizer cannot be read, a single file would be too large, or a weight is beyond the precision's range.
+        ValueError: If the precision or flavor is unknown or max_new_tokens does not fit it, the path does not end in
+            .onnx, the configuration is not supported, the tokenizer cannot be read, a single file would be too large,
+            or a weight is beyond the precision's range.
         FileNotFoundError: If the folder of `path` or a file of the checkpoint does not exist.
     """
     path = Path(path)
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    _check_flavor(flavor, precision, max_new_tokens)
     if path.suffix != ".onnx":
         raise ValueError(f"the model file must end in .onnx, got {path.name!r}")
     if not path.parent.is_dir():
@@ -77,8 +86,15 @@ def export(
     if path.is_dir():
         raise ValueError(f"the model file cannot be a folder: {path}")
     checkpoint = open_checkpoint(model)
-    onnx_model = graph.build(checkpoint.config, stored_tensors(checkpoint, precision), precision)
+    if flavor == "standard":
+        onnx_model = graph.build(checkpoint.config, stored_tensors(checkpoint, precision), precision)
+    else:
+        tensors = stored_tensors(checkpoint, precision)
+        onnx_model = build_lean(checkpoint.config, tensors, precision, flavor, max_new_tokens)
     onnx_model.metadata_props.update(describe(checkpoint, precision))
+    onnx_model.metadata_props[names.META_FLAVOR] = flavor
+    if max_new_tokens is not None:
+        onnx_model.metadata_props[names.META_MAX_NEW_TOKENS] = str(max_new_tokens)
     if single_file:
         size = sum(tensor.nbytes for tensor in _initial_tensors(onnx_model))
         if size > PROTOBUF_MAX_BYTES:
@@ -93,6 +109,20 @@ def export(
     finally:
         remove_orphans(path)
     return path
+
+
+def _check_flavor(flavor: str, precision: str, max_new_tokens: int | None) -> None:
+    if flavor not in ("standard", *FLAVORS):
+        raise ValueError(f"flavor must be one of standard, {', '.join(FLAVORS)}, got {flavor!r}")
+    if flavor == "fused" and precision == "int8":
+        raise ValueError("flavor 'fused' is for floating-point precisions, got precision 'int8'")
+    if flavor != "unrolled":
+        if max_new_tokens is not None:
+            raise ValueError(f"max_new_tokens is fixed in flavor 'unrolled' only, got {max_new_tokens} for {flavor!r}")
+    elif max_new_tokens is None:
+        raise ValueError("flavor 'unrolled' needs max_new_tokens, the number of steps that are written out")
+    else:
+        whole_number("max_new_tokens", max_new_tokens, at_least=1)
 
 
 def stored_tensors(checkpoint: Checkpoint, precision: str) -> dict[str, ir.TensorProtocol]:

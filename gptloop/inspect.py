@@ -56,8 +56,8 @@ def inspect(path: str | Path) -> Structure:
     """
     file = read_model(Path(path))
     graph = file.proto.graph
-    (loop,) = (node for node in graph.node if node.op_type == "Loop")
-    body = loop.attribute[0].g
+    loops = [node.attribute[0].g for node in graph.node if node.op_type == "Loop"]
+    body = loops[0] if loops else onnx.GraphProto()  # an unrolled graph has none
     config = json.loads(file.metadata[names.META_CONFIG])
     in_layers = sum("/h." in node.name for node in body.node)
     return Structure(

@@ -91,7 +91,7 @@ def decode(
     qkv: ir.Value,
     prompt: PromptCache,
     mask: PromptMask,
-    past: GeneratedCache,
+    past: GeneratedCache | None,
     shapes: DecodeShapes,
     split_PT: ir.Value,
 ) -> tuple[ir.Value, GeneratedCache]:
@@ -105,7 +105,7 @@ def decode(
         qkv: [S, 3D].
         prompt: This layer's, from the outer scope.
         mask: The prompts', from the outer scope.
-        past: This layer's, carried.
+        past: This layer's, carried; None where nothing is.
         shapes: From the outer scope.
         split_PT: int64 [2], P and the generated length including this token.
 
@@ -113,8 +113,10 @@ def decode(
         [S, D], and the cache with this token appended.
     """
     query, key, value = _split_heads(op, qkv, shapes.BR3Hd)  # [1, B, H, R, d]
-    key_BHRTd = op.Concat(past.key_BHRTd, op.Reshape(key, shapes.BHR1d), axis=3)
-    value_BHRTd = op.Concat(past.value_BHRTd, op.Reshape(value, shapes.BHR1d), axis=3)
+    key_BHRTd, value_BHRTd = op.Reshape(key, shapes.BHR1d), op.Reshape(value, shapes.BHR1d)
+    if past:
+        key_BHRTd = op.Concat(past.key_BHRTd, key_BHRTd, axis=3)
+        value_BHRTd = op.Concat(past.value_BHRTd, value_BHRTd, axis=3)
 
     query_BHRd = op.Reshape(query, shapes.BHRd)
     prompt_scores_BHRP = op.Add(op.MatMul(query_BHRd, prompt.key_BHdP), mask.padding_B11P)
@@ -122,6 +124,48 @@ def decode(
     scores = op.Concat(prompt_scores_BHRP, op.Squeeze(scores_BHRT1, [4]), axis=-1)  # [B, H, R, P + T]
 
     prompt_probs, probs = op.Split(op.Softmax(scores, axis=-1), split_PT, axis=-1, _outputs=2)
+    context_BHR1d = op.MatMul(op.Unsqueeze(probs, [3]), value_BHRTd)
+    context_BHRd = op.Add(op.MatMul(prompt_probs, prompt.value_BHPd), op.Squeeze(context_BHR1d, [3]))
+    return _merge_heads(op, context_BHRd, shapes.D), GeneratedCache(key_BHRTd, value_BHRTd)
+
+
+def decode_in_place(
+    op: OpBuilder,
+    qkv: ir.Value,
+    prompt: PromptCache,
+    mask: PromptMask,
+    past: GeneratedCache,
+    shapes: DecodeShapes,
+    own_T: ir.Value,
+    unseen_T: ir.Value,
+) -> tuple[ir.Value, GeneratedCache]:
+    """`decode` with a cache that has its full length T from the start: no shape depends on the step.
+
+    Args:
+        op: As `decode`, like what follows.
+        qkv: [S, 3D].
+        prompt: This layer's.
+        mask: The prompts'.
+        past: This layer's, [B, H, R, T, d], of which this token overwrites one place.
+        shapes: From the outer scope.
+        own_T: bool, True at this token's place.
+        unseen_T: 0 up to this token's place, NEVER behind it.
+
+    Returns:
+        [S, D], and the cache with this token in its place.
+    """
+    query, key, value = _split_heads(op, qkv, shapes.BR3Hd)  # [1, B, H, R, d]
+    own_T1 = op.Unsqueeze(own_T, [1])
+    key_BHRTd = op.Where(own_T1, op.Reshape(key, shapes.BHR1d), past.key_BHRTd)
+    value_BHRTd = op.Where(own_T1, op.Reshape(value, shapes.BHR1d), past.value_BHRTd)
+
+    query_BHRd = op.Reshape(query, shapes.BHRd)
+    prompt_scores_BHRP = op.Add(op.MatMul(query_BHRd, prompt.key_BHdP), mask.padding_B11P)
+    scores_BHRT = op.Squeeze(op.MatMul(key_BHRTd, op.Unsqueeze(query_BHRd, [4])), [4])
+    probs = op.Softmax(op.Concat(prompt_scores_BHRP, op.Add(scores_BHRT, unseen_T), axis=-1), axis=-1)
+
+    split_PT = op.Concat(op.Shape(prompt.key_BHdP, start=3, end=4), op.Shape(own_T), axis=0)
+    prompt_probs, probs = op.Split(probs, split_PT, axis=-1, _outputs=2)
     context_BHR1d = op.MatMul(op.Unsqueeze(probs, [3]), value_BHRTd)
     context_BHRd = op.Add(op.MatMul(prompt_probs, prompt.value_BHPd), op.Squeeze(context_BHR1d, [3]))
     return _merge_heads(op, context_BHRd, shapes.D), GeneratedCache(key_BHRTd, value_BHRTd)
