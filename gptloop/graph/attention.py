@@ -136,6 +136,7 @@ def decode_in_place(
     mask: PromptMask,
     past: GeneratedCache,
     shapes: DecodeShapes,
+    split_PT: ir.Value,
     own_T: ir.Value,
     unseen_T: ir.Value,
 ) -> tuple[ir.Value, GeneratedCache]:
@@ -148,6 +149,7 @@ def decode_in_place(
         mask: The prompts'.
         past: This layer's, [B, H, R, T, d], of which this token overwrites one place.
         shapes: From the outer scope.
+        split_PT: int64 [2], P and T, from the outer scope.
         own_T: bool, True at this token's place.
         unseen_T: 0 up to this token's place, NEVER behind it.
 
@@ -164,7 +166,6 @@ def decode_in_place(
     scores_BHRT = op.Squeeze(op.MatMul(key_BHRTd, op.Unsqueeze(query_BHRd, [4])), [4])
     probs = op.Softmax(op.Concat(prompt_scores_BHRP, op.Add(scores_BHRT, unseen_T), axis=-1), axis=-1)
 
-    split_PT = op.Concat(op.Shape(prompt.key_BHdP, start=3, end=4), op.Shape(own_T), axis=0)
     prompt_probs, probs = op.Split(probs, split_PT, axis=-1, _outputs=2)
     context_BHR1d = op.MatMul(op.Unsqueeze(probs, [3]), value_BHRTd)
     context_BHRd = op.Add(op.MatMul(prompt_probs, prompt.value_BHPd), op.Squeeze(context_BHR1d, [3]))

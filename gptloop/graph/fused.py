@@ -59,7 +59,7 @@ class FusedTransformer(Transformer):
         if self._activation not in TANH_GELUS:
             return self._activation(op, self._weights.linear(op, name, x))
         product = op.MatMul(x, self._weights.vector(f"{name}.weight"))
-        return op.FastGelu(product, self._weights.vector(f"{name}.bias"), _domain=DOMAIN)
+        return self._typed(op.FastGelu(product, self._weights.vector(f"{name}.bias"), _domain=DOMAIN))
 
     def _unsummed(self, op: OpBuilder, name: str, x: ir.Value, residual: ir.Value) -> Unsummed:
         product = op.MatMul(x, self._weights.vector(f"{name}.weight"))
@@ -72,4 +72,9 @@ class FusedTransformer(Transformer):
         normed, _, _, total = op.SkipLayerNormalization(
             x.product, x.residual, weight, bias, x.bias, epsilon=self._epsilon, _domain=DOMAIN, _outputs=4
         )
-        return normed, total
+        return self._typed(normed), self._typed(total)
+
+    def _typed(self, x: ir.Value) -> ir.Value:
+        """Shape inference of the standard operators knows nothing of these."""
+        x.dtype = self.dtype
+        return x

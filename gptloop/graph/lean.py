@@ -24,7 +24,7 @@ from onnxscript import OpBuilder
 from gptloop import names
 from gptloop.graph import attention, fused, sampling
 from gptloop.graph.attention import DecodeShapes, GeneratedCache
-from gptloop.graph.call import Call, per_row, uniforms
+from gptloop.graph.call import Call, on_host, per_row, uniforms
 from gptloop.graph.model import IR_VERSION, author
 from gptloop.graph.prefill import Prompts, prefill
 from gptloop.graph.scope import scope, subgraph, typed
@@ -116,6 +116,7 @@ def build_lean(
     if max_new_tokens is None:
         with scope(op, "uniforms"):
             uniforms_NS1 = uniforms(op, seed, call)
+        call = call._replace(N=on_host(op, call, call.N))
     draw = Draw(uniforms_NS1, per_row(op, call, inputs[names.TEMPERATURE]), inputs[names.TOP_K])
     with scope(op, "prefill"):
         logits_BV, prompts = prefill(op, transformer, ids, inputs[names.ATTENTION_MASK], call)
@@ -133,7 +134,7 @@ def build_lean(
     decode = _Decode(decoder, prompts, shapes, draw)
     position_S = op.Squeeze(per_row(op, call, prompts.lengths_B1), [1])
     if max_new_tokens is not None:
-        tokens_SN = _unrolled(op, decode, token_S1, position_S, max_new_tokens)
+        tokens_SN = _unrolled(op, decode, token_S1, position_S, call.P, max_new_tokens)
     else:
         tokens_SN = _looped(op, decode, token_S1, position_S, call, fixed=flavor == "fixed")
     sequences = op.Reshape(tokens_SN, op.Concat(call.B, call.R, call.N, axis=0))
@@ -146,20 +147,18 @@ def build_lean(
     return ir.Model(builder.graph, ir_version=IR_VERSION, producer_name="gptloop")
 
 
-def _append(op: OpBuilder, decode: _Decode, past: list[GeneratedCache | None], presents: list[GeneratedCache]) -> Any:
-    """Attention that appends K and V.
-
-    Lengths are read from the caches' own shapes, which a GPU's runtime knows without asking the GPU.
-    """
-    lengths: list[ir.Value] = []
+def _append(
+    op: OpBuilder,
+    decode: _Decode,
+    past: list[GeneratedCache | None],
+    split_PT: ir.Value,
+    presents: list[GeneratedCache],
+) -> Callable[[int, ir.Value], ir.Value]:
+    """Attention that appends K and V, and notes what the caches have become."""
 
     def attend(layer: int, qkv: ir.Value) -> ir.Value:
-        prompt, generated = decode.prompts.caches[layer], past[layer]
-        if not lengths:
-            P = op.Shape(prompt.key_BHdP, start=3, end=4)
-            T = op.Add(op.Shape(generated.key_BHRTd, start=3, end=4), [1]) if generated else [1]
-            lengths.append(op.Concat(P, T, axis=0))
-        context, present = attention.decode(op, qkv, prompt, decode.prompts.mask, generated, decode.shapes, lengths[0])
+        prompt, mask = decode.prompts.caches[layer], decode.prompts.mask
+        context, present = attention.decode(op, qkv, prompt, mask, past[layer], decode.shapes, split_PT)
         presents.append(present)
         return context
 
@@ -167,7 +166,7 @@ def _append(op: OpBuilder, decode: _Decode, past: list[GeneratedCache | None], p
 
 
 def _unrolled(
-    op: OpBuilder, decode: _Decode, token_S1: ir.Value, position_S: ir.Value, max_new_tokens: int
+    op: OpBuilder, decode: _Decode, token_S1: ir.Value, position_S: ir.Value, P: ir.Value, max_new_tokens: int
 ) -> ir.Value:
     """Every step written out: tokens [S, N]."""
     tokens = [token_S1]
@@ -176,7 +175,7 @@ def _unrolled(
         presents: list[GeneratedCache] = []
         with scope(op, f"step.{step}"):
             position_now_S = op.Add(position_S, step - 1)
-            attend = _append(op, decode, caches, presents)
+            attend = _append(op, decode, caches, op.Concat(P, [step], axis=0), presents)
             logits_SV = decode.logits(op, op.Squeeze(tokens[-1], [1]), position_now_S, attend)
             tokens.append(decode.draw.token(op, logits_SV, step))
         caches = [*presents]
@@ -191,7 +190,7 @@ def _looped(
     H, d, L = transformer.n_head, transformer.head_dim, transformer.n_layer
     places_N = op.Range(0, op.Squeeze(call.N), 1)
     # The last token of all is never embedded, but a cache of no length would be a shape that operators rarely meet.
-    length = call.N if fixed else [0]
+    length, split_PN = (call.N, op.Concat(call.P, call.N, axis=0)) if fixed else ([0], None)
     empty = typed(op, op.Expand(0.0, op.Concat(call.B, [H], call.R, length, [d], axis=0)), transformer.dtype)
 
     def decode_one_token(
@@ -213,18 +212,24 @@ def _looped(
             def attend(layer: int, qkv: ir.Value) -> ir.Value:
                 prompt, mask = decode.prompts.caches[layer], decode.prompts.mask
                 context, present = attention.decode_in_place(
-                    op, qkv, prompt, mask, past[layer], decode.shapes, own_T, unseen_T
+                    op, qkv, prompt, mask, past[layer], decode.shapes, split_PN, own_T, unseen_T
                 )
                 presents.append(present)
                 return context
         else:
-            attend = _append(op, decode, [*past], presents)
+            # Read from shapes that the body sees: those a GPU's runtime computes with on the CPU, and need not ask for.
+            P = op.Shape(decode.prompts.caches[0].key_BHdP, start=3, end=4)
+            T = op.Add(op.Shape(past[0].key_BHRTd, start=3, end=4), [1])
+            attend = _append(op, decode, [*past], op.Concat(P, T, axis=0), presents)
         logits_SV = decode.logits(op, token_S, position_S, attend)
         token_S1 = decode.draw.token(op, logits_SV, step)
         tokens_SN = op.Where(op.Equal(places_N, step), token_S1, tokens_SN)
         keys_and_values = [kv for present in presents for kv in present]
         token_S = op.Squeeze(token_S1, [1])
-        return [op.Identity(condition), token_S, op.Add(position_S, 1), op.Add(step, 1), tokens_SN, *keys_and_values]
+        # True, computed from a shape, which is on the CPU, where the Loop reads it. The condition handed on by Identity
+        # would go to the GPU and back.
+        go_on = op.Squeeze(op.Greater(op.Shape(token_S, start=0, end=1), 0))
+        return [go_on, token_S, op.Add(position_S, 1), op.Add(step, 1), tokens_SN, *keys_and_values]
 
     nothing_SN = op.Expand(0, op.Concat(op.Shape(token_S1, end=1), call.N, axis=0))
     tokens_SN = op.Where(op.Equal(places_N, 0), token_S1, nothing_SN)
