@@ -21,11 +21,11 @@ def main(job_json: str) -> None:
     job = json.loads(job_json)
     workload = Workload(**job["workload"])
     files = Files.from_json(job["files"])
-    if not job["contender"].startswith("onnx"):
+    start = time.perf_counter()
+    if job["contender"].startswith(("torch", "hf")):
         import torch  # noqa: PLC0415
 
         torch.set_num_threads(job["threads"])
-    start = time.perf_counter()
     contender = load(job["contender"], files, device=job["device"], threads=job["threads"])
     load_s = time.perf_counter() - start
     vocab_size = json.loads((files.checkpoint / "config.json").read_text())["vocab_size"]

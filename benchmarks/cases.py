@@ -5,10 +5,20 @@ Knows names and numbers only; nothing here is loaded or run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 BASELINE = "torch"
-CONTENDERS = (BASELINE, "torch_tiled", "hf_generate", "onnx", "onnx_int8")
+CONTENDERS = (
+    BASELINE,
+    "torch_tiled",
+    "torch_int8",
+    "torch_compiled",
+    "hf_generate",
+    "onnx_step",
+    "onnx",
+    "onnx_int8",
+)
+PEERS = ("ctranslate2", "ctranslate2_int8", "openvino")
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,9 @@ class Case:
             memory: the control of the interleaving.
         contenders: Who runs, the baseline first.
         smoke: Whether the case belongs to the smoke subset.
+        ceiling: Whether what bounds the graph's speed is measured, too: its matrix products alone, and its weights' way
+            from memory.
+        early_tokens: Also time the call with so many new tokens, to see how time per output token grows; 0 for not.
     """
 
     size: str
@@ -55,6 +68,8 @@ class Case:
     alone_rounds: int
     contenders: tuple[str, ...] = CONTENDERS
     smoke: bool = False
+    ceiling: bool = False
+    early_tokens: int = 0
 
     @property
     def group(self) -> str:
@@ -69,16 +84,53 @@ class Case:
 
 _LOOPS = (BASELINE, "onnx", "onnx_int8")
 
-# Two CPU cores end this within 15 minutes; so the larger sizes go without the costliest contenders, and gpt2-large
-# without its 64 candidates, which alone take 5 minutes (`--grid full` has them).
+# Two CPU cores end this within 15 minutes. So the larger sizes go without the costliest contenders, gpt2 at 64
+# candidates without those that prefill or compile for as many rows, and the larger sizes without 64 candidates
+# (`--grid full` has them all).
 CPU_GRID = (
-    Case("distilgpt2", SMOKE, rounds=3, alone_rounds=1, smoke=True),
-    Case("gpt2", ONE_ROW, rounds=7, alone_rounds=3),
-    Case("gpt2", PROMPTS, rounds=6, alone_rounds=3),
-    Case("gpt2", CANDIDATES, rounds=4, alone_rounds=1, contenders=(BASELINE, "torch_tiled", "onnx", "onnx_int8")),
+    Case(
+        "distilgpt2",
+        SMOKE,
+        rounds=3,
+        alone_rounds=1,
+        contenders=(BASELINE, "torch_tiled", "hf_generate", "onnx_step", "onnx", "onnx_int8"),
+        smoke=True,
+        ceiling=True,
+    ),
+    Case("gpt2", ONE_ROW, rounds=7, alone_rounds=3, ceiling=True),
+    Case("gpt2", PROMPTS, rounds=5, alone_rounds=2, ceiling=True),
+    Case(
+        "gpt2",
+        CANDIDATES,
+        rounds=4,
+        alone_rounds=1,
+        contenders=(BASELINE, "torch_tiled", "torch_int8", "onnx_step", "onnx", "onnx_int8"),
+        ceiling=True,
+    ),
     Case("gpt2-medium", ONE_ROW, rounds=5, alone_rounds=3, contenders=_LOOPS),
-    Case("gpt2-medium", CANDIDATES, rounds=3, alone_rounds=0, contenders=_LOOPS),
     Case("gpt2-large", ONE_ROW, rounds=3, alone_rounds=1, contenders=_LOOPS),
+)
+
+# Where the copying of K and V shows: the ratio of time per output token over all tokens to that over the first 36.
+LONG_GRID = (
+    Case(
+        "gpt2",
+        Workload("1x1x900", "one prompt, 900 new tokens", 1, 1, prompt_len=16, max_new_tokens=900),
+        rounds=3,
+        alone_rounds=0,
+        contenders=_LOOPS,
+        ceiling=True,
+        early_tokens=36,
+    ),
+    Case(
+        "gpt2",
+        Workload("8x1x512", "8 prompts, 512 new tokens", 8, 1, prompt_len=64, max_new_tokens=512),
+        rounds=3,
+        alone_rounds=0,
+        contenders=_LOOPS,
+        ceiling=True,
+        early_tokens=36,
+    ),
 )
 
 FULL_SIZES = ("gpt2", "gpt2-medium", "gpt2-large")
@@ -87,19 +139,33 @@ FULL_SIZES = ("gpt2", "gpt2-medium", "gpt2-large")
 def full_grid(sizes: tuple[str, ...] = FULL_SIZES) -> tuple[Case, ...]:
     """Every workload and contender at every size."""
     cases = (
-        Case(size, workload, rounds=9, alone_rounds=3) for size in sizes for workload in (ONE_ROW, PROMPTS, CANDIDATES)
+        Case(size, workload, rounds=9, alone_rounds=3, ceiling=True)
+        for size in sizes
+        for workload in (ONE_ROW, PROMPTS, CANDIDATES)
     )
     return (CPU_GRID[0], *cases)
 
 
-def grid(name: str, *, has_gpu: bool, xl: bool) -> tuple[Case, ...]:
+def grid(name: str, *, has_gpu: bool, xl: bool, peers: bool = False) -> tuple[Case, ...]:
     """The cases of one run.
 
     Args:
-        name: "cpu", "full", or "auto" for the full grid where there is a GPU.
+        name: "cpu", "full", "long", or "auto" for the full grid where there is a GPU.
         has_gpu: Whether there is one.
         xl: Add gpt2-xl (in fp32 6.2 GB of weights, held by each contender).
+        peers: Add `PEERS` wherever more than the loops are compared.
     """
+    cases = _grid(name, has_gpu, xl)
+    if not peers:
+        return cases
+    return tuple(
+        case if case.contenders == _LOOPS else replace(case, contenders=case.contenders + PEERS) for case in cases
+    )
+
+
+def _grid(name: str, has_gpu: bool, xl: bool) -> tuple[Case, ...]:
+    if name == "long":
+        return LONG_GRID
     sizes = (*FULL_SIZES, "gpt2-xl") if xl else FULL_SIZES
     if name == "full" or (name == "auto" and has_gpu):
         return full_grid(sizes)

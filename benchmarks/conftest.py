@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import GPT2Config
 
 from benchmarks import machine
@@ -24,13 +25,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("gptloop")
     group.addoption(
         "--grid",
-        choices=("auto", "cpu", "full"),
+        choices=("auto", "cpu", "full", "long"),
         default="auto",
         help="cases to run: cpu ends within 15 minutes on two cores, full is every size under every workload; "
-        "auto is full where there is a GPU (default: auto)",
+        "long is hundreds of new tokens; auto is full where there is a GPU (default: auto)",
     )
+    group.addoption("--peers", action="store_true", help="add CTranslate2 and OpenVINO, which the extra peers installs")
+    group.addoption("--threads", type=int, help="threads of one product, for every contender (default: torch's choice)")
     group.addoption("--pretrained", action="store_true", help="published weights from the hub instead of seeded ones")
     group.addoption("--xl", action="store_true", help="add gpt2-xl, 6.2 GB of weights for each contender")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if (threads := config.getoption("--threads")) is not None:
+        if threads < 1:
+            raise pytest.UsageError(f"--threads must be at least 1, got {threads}")
+        torch.set_num_threads(threads)  # which machine.facts() reads
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -39,7 +49,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     option = metafunc.config.getoption
     parameters = [
         pytest.param(case, name, id=f"{case.size}-{case.workload.id}-{name}", marks=[pytest.mark.smoke] * case.smoke)
-        for case in grid(option("--grid"), has_gpu=machine.has_gpu(), xl=option("--xl"))
+        for case in grid(option("--grid"), has_gpu=machine.has_gpu(), xl=option("--xl"), peers=option("--peers"))
         for name in case.runs
     ]
     metafunc.parametrize(("case", "contender"), parameters)

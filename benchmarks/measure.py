@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cases import BASELINE, Case, Workload
-from benchmarks.contenders import Contender, Files, Tokens, arguments, load, prompt_ids
+from benchmarks.ceiling import Floor, MemoryRead, Products, floors
+from benchmarks.contenders import KINDS, AbsentError, Contender, Files, Tokens, arguments, load, prepare, prompt_ids
 from benchmarks.timing import interleave
-from gptloop.evaluate import Evaluation, evaluate
+from gptloop.evaluate import Evaluation, compare, evaluate
 from gptloop.parity import Judge, Parity, ParityError, check_quality
 from gptloop.request import check_request
 
@@ -36,20 +37,26 @@ class Measurement:
         device: "cpu" or "cuda".
         weights: "pretrained" or "random, seed S".
         load_s: From files on disk to ready, in the measuring process.
+        absent: Why the contender cannot run here, if it cannot.
         check: What its parity check compared.
         parity: The outcome, or why it failed, and then there are no times.
         rounds_s: The whole call.
         ttft_rounds_s: The same call with one new token.
+        early_rounds_s: The same call with the case's `early_tokens`, if it has any.
+        floors: What the call cannot be faster than, by kind, where the case asks for it.
         alone: What the contender's own process printed.
     """
 
     device: str
     weights: str
-    load_s: float
+    load_s: float = 0.0
+    absent: str = ""
     check: str = "baseline"
     parity: Parity | ParityError = field(default_factory=lambda: ParityError("not checked"))
     rounds_s: list[float] = field(default_factory=list)
     ttft_rounds_s: list[float] = field(default_factory=list)
+    early_rounds_s: list[float] = field(default_factory=list)
+    floors: dict[str, Floor] = field(default_factory=dict)
     alone: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -77,12 +84,22 @@ def measure(
     results = {}
     for name in names:
         say(f"loading {name}")
-        start = time.perf_counter()
-        loaded[name] = load(name, files, device=device, threads=threads)
-        results[name] = Measurement(device, files.weights, load_s=time.perf_counter() - start)
+        results[name] = Measurement(device, files.weights)
+        try:
+            prepare(name, files)
+            start = time.perf_counter()
+            loaded[name] = load(name, files, device=device, threads=threads)
+            results[name].load_s = time.perf_counter() - start
+        except AbsentError as error:
+            say(f"{name} is absent: {error}")
+            results[name].absent = str(error)
     _check(case, ids, config, files, loaded, results, say)
-    _time(case, ids, {name: loaded[name] for name in names if results[name].passed}, results, say)
+    passed = {name: contender for name, contender in loaded.items() if results[name].passed}
+    products = _products(case, passed, files, threads) if device == "cpu" else {}
+    _time(case, ids, passed, products, results, say)
     loaded.clear()
+    passed.clear()
+    products.clear()
     gc.collect()
     for name in names:
         if results[name].passed:
@@ -105,12 +122,13 @@ def _check(
     expected = _Expected(loaded[BASELINE], ids, case.workload)
     for name, contender in loaded.items():
         say(f"parity of {name}")
-        greedy = name == "hf_generate"
+        kind = KINDS[name]
+        greedy = kind.parity == "greedy"
         found = contender.generate(ids, case.workload, max_new_tokens=case.workload.max_new_tokens, greedy=greedy)
         try:
-            if name == "onnx_int8":
-                quality = _quality(files, [*ids[0], *expected(greedy=False)[0]])
-                results[name].check = check_quality(quality, "int8")
+            if kind.parity == "quality":
+                text = [*ids[0], *expected(greedy=False)[0]]
+                results[name].check = check_quality(_quality(name, contender, files, text), kind.precision)
                 results[name].parity = Parity(rows=len(found), excused_rows=0)
             else:
                 if name != BASELINE:
@@ -122,14 +140,19 @@ def _check(
             results[name].parity = error
 
 
-_qualities: dict[Files, Evaluation] = {}
+_qualities: dict[tuple[str, Files], Evaluation] = {}
 
 
-def _quality(files: Files, text: list[int]) -> Evaluation:
-    """The int8 file's quality on the first text that is met: a size's files are scored once, not in every case."""
-    if files not in _qualities:
-        _qualities[files] = evaluate(files.onnx_int8, files.checkpoint, np.array(text))
-    return _qualities[files]
+def _quality(name: str, contender: Contender, files: Files, text: list[int]) -> Evaluation:
+    """A contender's quality on the first text that is met: a size's files are scored once, not in every case."""
+    if (name, files) not in _qualities:
+        ids = np.array(text)
+        score = getattr(contender, "score", None)
+        exported = files.exported(KINDS[name].precision)
+        _qualities[name, files] = (
+            compare(score, files.checkpoint, ids) if score else evaluate(exported, files.checkpoint, ids)
+        )
+    return _qualities[name, files]
 
 
 class _Expected:
@@ -149,21 +172,43 @@ class _Expected:
         return self._tokens[greedy]
 
 
+def _products(case: Case, passed: Iterable[str], files: Files, threads: int) -> dict[str, Products]:
+    """The products of the exported files that the case times, if it asks for the ceiling."""
+    own = [name for name in passed if KINDS[name].module == "onnx_loop" and case.ceiling]
+    return {name: Products(files.exported(KINDS[name].precision), case.workload, threads) for name in own}
+
+
 def _time(
-    case: Case, ids: Tokens, loaded: Mapping[str, Contender], results: Mapping[str, Measurement], say: Say
+    case: Case,
+    ids: Tokens,
+    loaded: Mapping[str, Contender],
+    products: Mapping[str, Products],
+    results: Mapping[str, Measurement],
+    say: Say,
 ) -> None:
     def arm(contender: Contender, new_tokens: int) -> Callable[[], Tokens]:
         return lambda: contender.generate(ids, case.workload, max_new_tokens=new_tokens)
 
-    for new_tokens in (case.workload.max_new_tokens, 1):
-        say(f"{case.rounds} interleaved rounds of {new_tokens} new tokens: {', '.join(loaded)}")
-        times = interleave({name: arm(contender, new_tokens) for name, contender in loaded.items()}, case.rounds)
-        for name, rounds_s in times.items():
-            if new_tokens == 1:
-                results[name].ttft_rounds_s = rounds_s
-            else:
-                results[name].rounds_s = rounds_s
+    def rounds(new_tokens: int, others: Mapping[str, Callable[[], Any]]) -> dict[str, list[float]]:
+        arms: dict[str, Callable[[], Any]] = {name: arm(contender, new_tokens) for name, contender in loaded.items()}
+        whole = new_tokens == case.workload.max_new_tokens
+        for name, call in (arms | dict(others)).items():
+            # The parity check was everybody's warm-up, but for those whose greedy call was another one.
+            if not whole or name in others or KINDS[name].parity == "greedy":
+                call()
+        say(f"{case.rounds} interleaved rounds of {new_tokens} new tokens: {', '.join(arms | dict(others))}")
+        return interleave(arms | dict(others), case.rounds)
+
+    memory = MemoryRead() if products else None
+    others: dict[str, Callable[[], Any]] = {f"{name} products": run for name, run in products.items()}
+    times = rounds(case.workload.max_new_tokens, others | ({"memory": memory} if memory else {}))
+    ttft, early = rounds(1, {}), rounds(case.early_tokens, {}) if case.early_tokens else {}
     for name in loaded:
+        results[name].rounds_s, results[name].ttft_rounds_s = times[name], ttft[name]
+        results[name].early_rounds_s = early.get(name, [])
+        if memory and name in products:
+            passes = case.workload.max_new_tokens
+            results[name].floors = floors(products[name], times[f"{name} products"], memory, passes)
         say(f"{name}: median {statistics.median(results[name].rounds_s):.3f} s")
 
 

@@ -15,6 +15,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.cases import Case
+from benchmarks.contenders import KINDS
 from benchmarks.measure import Measurement
 from gptloop.metrics import time_per_output_token_s, tokens_per_s
 from gptloop.parity import Parity, ParityError
@@ -54,8 +55,10 @@ def test_generate(
     measurements: Callable[[Case], dict[str, Measurement]],
     benchmark: BenchmarkFixture,
 ) -> None:
-    """A contender whose tokens are not the baseline's fails, and has no time."""
+    """A contender whose tokens are not the baseline's fails, and has no time; one that cannot run here is skipped."""
     measured = measurements(case)[contender]
+    if measured.absent:
+        pytest.skip(measured.absent)
     if isinstance(measured.parity, ParityError):
         raise measured.parity
     benchmark.group = case.group
@@ -74,7 +77,7 @@ def extra_info(case: Case, contender: str, measured: Measurement, parity: Parity
         "workload": w.id,
         "workload_title": w.title,
         "contender": contender,
-        "precision": "int8" if contender == "onnx_int8" else "fp32",
+        "precision": KINDS[contender].precision,
         "weights": measured.weights,
         "device": measured.device,
         "prompts": w.prompts,
@@ -90,5 +93,34 @@ def extra_info(case: Case, contender: str, measured: Measurement, parity: Parity
         "load_s": measured.alone.get("load_s", measured.load_s),
         "peak_memory_bytes": measured.alone.get("peak_memory_bytes"),
         "alone_rounds_s": measured.alone.get("rounds_s", []),
+        **ceiling_info(measured),
+        **early_info(case, measured, ttft_s),
         "parity": {"check": measured.check, "rows": parity.rows, "excused_rows": parity.excused_rows},
+    }
+
+
+def ceiling_info(measured: Measurement) -> dict[str, Any]:
+    """Both floors of the call; its ceiling is the higher one. Nothing where they were not measured."""
+    if not measured.floors:
+        return {}
+    kind = max(measured.floors, key=lambda kind: statistics.median(measured.floors[kind].rounds_s))
+    return {
+        "ceiling_kind": kind,
+        "ceiling_rounds_s": measured.floors[kind].rounds_s,
+        "ceiling_ttft_rounds_s": measured.floors[kind].ttft_rounds_s,
+        **{f"{name}_rounds_s": floor.rounds_s for name, floor in measured.floors.items()},
+    }
+
+
+def early_info(case: Case, measured: Measurement, ttft_s: float) -> dict[str, Any]:
+    """How time per output token grows with the length, where the case asks for it."""
+    if not measured.early_rounds_s:
+        return {}
+    early_s = time_per_output_token_s(statistics.median(measured.early_rounds_s), ttft_s, case.early_tokens)
+    whole_s = time_per_output_token_s(statistics.median(measured.rounds_s), ttft_s, case.workload.max_new_tokens)
+    return {
+        "early_tokens": case.early_tokens,
+        "early_rounds_s": measured.early_rounds_s,
+        "early_time_per_output_token_s": early_s,
+        "time_per_output_token_growth": whole_s / early_s,
     }

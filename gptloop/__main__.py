@@ -1,4 +1,7 @@
-"""The command line: `gptloop export`, `generate` and `inspect`. Parses and prints; the work is elsewhere."""
+"""The command line: `gptloop export`, `generate`, `evaluate` and `inspect`.
+
+Parses and prints; the work is elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -64,6 +67,16 @@ def _parser() -> argparse.ArgumentParser:
     export.set_defaults(run=_export)
 
     _add_generate(commands.add_parser("generate", help="continue texts with an exported model"))
+
+    evaluate = commands.add_parser("evaluate", help="what a model file's precision costs on a text, against its source")
+    evaluate.add_argument("file", type=Path, metavar="FILE", help="the .onnx file that gptloop export wrote")
+    given = evaluate.add_mutually_exclusive_group(required=True)
+    given.add_argument("--text", type=Path, metavar="FILE", help="a text in UTF-8, for the tokenizer beside the model")
+    given.add_argument("--ids", type=Path, metavar="FILE", help="token ids, separated by spaces, commas or lines")
+    evaluate.add_argument("--source", metavar="MODEL", help="the checkpoint it was made from (default: as it says)")
+    evaluate.add_argument("--window", type=int, metavar="N", help="tokens scored at a time (default: n_positions)")
+    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+    evaluate.set_defaults(run=_evaluate)
 
     inspect = commands.add_parser("inspect", help="print a model file's metadata, sizes and node counts")
     inspect.add_argument("file", type=Path, metavar="FILE")
@@ -159,6 +172,15 @@ def _texts(prompts: list[str]) -> Iterator[str]:
             yield from (line.removesuffix("\n") for line in sys.stdin)
         else:
             yield prompt
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from gptloop.evaluate import evaluate, read_ids, read_text, render, source_of  # noqa: PLC0415
+
+    ids = read_ids(options.ids) if options.ids else read_text(options.file, options.text)
+    source = options.source or source_of(options.file)
+    evaluation = evaluate(options.file, source, ids, options.window or 0)
+    print(json.dumps(evaluation.to_dict()) if options.json else render(evaluation))
 
 
 def _inspect(options: argparse.Namespace) -> None:

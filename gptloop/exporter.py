@@ -17,6 +17,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import onnx_ir as ir
 import torch
@@ -26,6 +28,7 @@ from gptloop.checkpoint import Checkpoint, Model, open_checkpoint, query_scale
 from gptloop.graph.lean import FLAVORS, build_lean
 from gptloop.graph.model import FLOAT_TYPES
 from gptloop.graph.weights import SCALE
+from gptloop.model_file import read_model
 from gptloop.request import whole_number
 from gptloop.tokenizer import read_tokenizer
 
@@ -146,6 +149,31 @@ def _rounded(checkpoint: Checkpoint, name: str, dtype: torch.dtype) -> torch.Ten
             f"{name} goes up to {tensor.abs().max():g}, beyond the largest {dtype} number {torch.finfo(dtype).max:g}"
         )
     return rounded
+
+
+class Exported(NamedTuple):
+    """What an exported file was made of, for another graph of the same tensors."""
+
+    config: Any
+    tensors: dict[str, ir.TensorProtocol]
+    precision: str
+
+
+def read_exported(path: Path) -> Exported:
+    """Configuration and tensors of an exported file; the tensors stay where they are until they are read.
+
+    A model of them that is saved in the same folder shares the data file.
+
+    Raises:
+        FileNotFoundError: As `gptloop.model_file.read_model`.
+        ValueError: Likewise.
+    """
+    metadata = read_model(path).metadata
+    values = ir.load(path).graph.initializers
+    stored = {name: value.const_value for name, value in values.items() if not name.startswith("const_")}
+    tensors = {name: tensor for name, tensor in stored.items() if tensor is not None}
+    config = SimpleNamespace(**json.loads(metadata[names.META_CONFIG]))
+    return Exported(config, tensors, metadata[names.META_PRECISION])
 
 
 def _lazy_int8(checkpoint: Checkpoint, name: str) -> dict[str, ir.TensorProtocol]:

@@ -42,3 +42,13 @@ META_OPSET = "gptloop_opset"
 META_FLAVOR = "gptloop_flavor"  # "standard", also where absent, or one of gptloop.graph.lean's
 META_MAX_NEW_TOKENS = "gptloop_max_new_tokens"  # where it is fixed
 META_TOKENIZER = "gptloop_tokenizer"  # name of the file beside the model; absent where there is none
+
+# The two graphs of gptloop.graph.step, run by benchmarks.contenders.onnx_step. The prefill has the inputs above, and
+# outputs handed.*, which every step reads, and carried.*, which a step takes and gives back as next.carried.*.
+STEP = "step"  # int64 []: how many tokens each row has generated
+HANDED = "handed"
+CARRIED = "carried"
+NEXT = "next."
+GO_ON = "go_on"  # bool []: whether some row has not ended
+STEP_LOGPROBS = ("logprob", "raw_logprob")  # float32 [S]
+CARRIED_TOKENS = f"{CARRIED}.tokens_ST"

@@ -7,9 +7,9 @@ import matplotlib
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
-from report_runs import benchmark, gpu_machine, machine, pair, run, save
+from report_runs import CEILING, benchmark, gpu_machine, machine, pair, run, save
 
-from gptloop.report import charts
+from gptloop.report import charts, compare
 from gptloop.report.compare import compare_cases
 from gptloop.report.runs import newest_cases, read_runs
 
@@ -199,3 +199,30 @@ def test_the_reader_s_own_matplotlib_settings_change_nothing(tmp_path):
     expected = charts.render_charts(frame)
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "black", "savefig.dpi": 30, "svg.fonttype": "path"}):
         assert charts.render_charts(frame) == expected
+
+
+def marks(axes) -> list[float]:
+    return [x for line in axes.lines if line.get_marker() == "|" for x in line.get_xdata()]
+
+
+def test_the_latency_chart_marks_the_ceiling(tmp_path):
+    frame = compared(tmp_path, benchmark("torch", (2.0, 2.0, 2.0)), benchmark("onnx", (1.2, 1.2, 1.2), **CEILING))
+    figure = charts.latency_figure(frame, charts.contender_colours(frame))
+    ttft, per_token = map(marks, figure.axes)
+    assert ttft == pytest.approx([100])
+    assert per_token == pytest.approx([(1.0 - 0.1) / 35 * 1e3])
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels[-1] == "ceiling of this machine"
+
+
+def test_without_a_ceiling_nothing_is_marked(tmp_path):
+    frame = compared(tmp_path, *pair())
+    figure = charts.latency_figure(frame, charts.contender_colours(frame))
+    assert [marks(axes) for axes in figure.axes] == [[], []]
+    assert not any("ceiling" in text.get_text() for text in figure.legends[0].get_texts())
+
+
+def test_known_contenders_have_colours_of_their_own():
+    colours = charts.contender_colours(pd.DataFrame({"contender": ["torch", "new"]}))
+    assert set(compare._CONTENDERS) < set(colours)
+    assert len(set(colours.values())) == len(colours)

@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 import pytest
-from report_runs import benchmark, machine, pair, run, save
+from report_runs import CEILING, benchmark, machine, pair, run, save
 
 from gptloop.report.compare import compare_cases, paired_ratios
 from gptloop.report.runs import ReportError, newest_cases, read_runs
@@ -114,3 +114,26 @@ def test_cases_stand_in_the_order_of_precision_size_and_rows(tmp_path):
 def test_the_baseline_stands_before_its_contenders(tmp_path):
     frame = compared(tmp_path, *(benchmark(name) for name in ("zeta", "onnx", "hf_generate", "torch_tiled", "torch")))
     assert frame["contender"].tolist() == ["torch", "torch_tiled", "hf_generate", "onnx", "zeta"]
+
+
+def test_the_ceiling_is_paired_with_the_contenders_own_rounds(tmp_path):
+    ceiling = CEILING | {"ceiling_rounds_s": [1.0, 0.5, 2.0]}
+    frame = compared(tmp_path, *pair()[:1], benchmark("onnx", (1.0, 1.1, 1.2), **ceiling))
+    torch, onnx = frame.to_dict("records")
+    # 1.0 / 1.0, 1.1 / 0.5, 1.2 / 2.0
+    assert [onnx[name] for name in ("over_ceiling_min", "over_ceiling", "over_ceiling_max")] == [0.6, 1.0, 2.2]
+    assert (onnx["products_s"], onnx["bandwidth_s"], onnx["ceiling_ttft_s"]) == (1.0, 0.4, 0.1)
+    assert onnx["ceiling_time_per_output_token_s"] == pytest.approx(0.9 / 35)
+    assert all(pd.isna(torch[name]) for name in ("over_ceiling", "products_s", "ceiling_time_per_output_token_s"))
+
+
+def test_rounds_that_cannot_be_paired_with_the_ceilings_are_refused(tmp_path):
+    with pytest.raises(ReportError, match="'onnx': its 2 rounds cannot be paired with those of its ceiling"):
+        compared(tmp_path, benchmark("onnx", (1.0, 1.1), **CEILING))
+
+
+def test_growth_is_time_per_output_token_over_that_of_the_first_tokens(tmp_path):
+    early = {"early_tokens": 6, "early_time_per_output_token_s": 0.02, "time_per_output_token_s": 0.03}
+    torch, onnx = compared(tmp_path, *pair()[:1], benchmark("onnx", **early)).to_dict("records")
+    assert onnx["time_per_output_token_growth"] == pytest.approx(1.5)
+    assert pd.isna(torch["time_per_output_token_growth"])

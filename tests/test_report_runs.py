@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from report_runs import benchmark, gpu_machine, machine, pair, run, save
+from report_runs import CEILING, benchmark, gpu_machine, machine, pair, run, save
 
 import gptloop.report
 from gptloop.report.runs import ReportError, newest_cases, read_runs, write_files
@@ -359,3 +360,28 @@ def test_the_report_imports_nothing_else_of_gptloop():
         "transformers",
         "pytest_benchmark",
     }
+
+
+def test_runs_from_before_the_ceiling_lack_it(tmp_path):
+    save(tmp_path, run(benchmark("torch"), benchmark("onnx", **CEILING)))
+    old, new = read_runs(tmp_path).to_dict("records")
+    assert pd.isna(old["ceiling_kind"])
+    assert pd.isna(old["early_tokens"])
+    assert old["ceiling_rounds_s"] == []
+    assert (new["ceiling_kind"], new["ceiling_rounds_s"]) == ("products", [1.0, 1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("ceiling_kind", "sky"),
+        ("ceiling_rounds_s", [0]),
+        ("products_rounds_s", None),
+        ("early_tokens", 0),
+        ("early_time_per_output_token_s", -1),
+    ],
+)
+def test_an_optional_field_of_the_wrong_kind_is_refused(tmp_path, field, value):
+    save(tmp_path, run(benchmark("onnx", **(CEILING | {field: value}))))
+    with pytest.raises(ReportError, match=f"has '{field}' = .*, expected "):
+        read_runs(tmp_path)

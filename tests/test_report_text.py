@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_runs import benchmark, gpu_machine, machine, pair, run, save
+from report_runs import CEILING, benchmark, gpu_machine, machine, pair, run, save
 
 from gptloop.report import text
 from gptloop.report.compare import compare_cases
@@ -132,6 +132,8 @@ def test_the_second_table_holds_every_contender(tmp_path):
         "TTFT": "400 ms",
         "time per output token": "114 ms",
         "tokens/s": "65.5",
+        "time / ceiling": "-",
+        "load": "500 ms",
         "peak memory": "1.23 GB",
         "parity": "tokens equal, greedy, 2 of 640 rows excused",
     }
@@ -232,3 +234,40 @@ def test_hostile_names_stay_in_their_cells(tmp_path):
 def test_the_definitions_stand_at_the_end(tmp_path):
     ending = summary(tmp_path, *pair()).split("## How to read this")[1]
     assert all(f"**{word}**" in ending for word in ("Speedup", "TTFT", "Time per output token", "Tokens/s"))
+
+
+def test_the_ceiling_has_a_table_with_both_bounds(tmp_path):
+    markdown = summary(tmp_path, *pair()[:1], benchmark("onnx", (1.0, 1.1, 1.2), **CEILING))
+    assert "### Ceiling, random weights" in markdown
+    by_contender = {line[2]: line for line in tables(markdown)[1]}
+    assert by_contender["ONNX loop"][9] == "1.10x"
+    assert by_contender["PyTorch loop"][9] == "-"
+    header, _, line = tables(markdown)[2]
+    assert dict(zip(header[4:], line[4:], strict=True)) == {
+        "time": "1.10 s",
+        "matrix products": "1.00 s",
+        "weights from memory": "400 ms",
+        "bound by": "matrix products",
+        "time / ceiling": "1.10x [1.00-1.20]",
+    }
+
+
+def test_the_growth_of_a_long_generation_has_a_table(tmp_path):
+    early = {"early_tokens": 6, "early_time_per_output_token_s": 0.02, "max_new_tokens": 36}
+    markdown = summary(tmp_path, benchmark("onnx", (1.0, 1.1, 1.2), **early))
+    assert "### Growth with the length, random weights" in markdown
+    header, _, line = tables(markdown)[2]
+    # (1.1 - 0.1) / 35 = 28.6 ms
+    assert dict(zip(header[4:], line[4:], strict=True)) == {
+        "new tokens": "36",
+        "time per output token": "28.6 ms",
+        "first new tokens": "6",
+        "over those": "20.0 ms",
+        "growth": "1.43x",
+    }
+
+
+def test_without_ceiling_or_long_generation_there_is_no_table_of_them(tmp_path):
+    markdown = summary(tmp_path, *pair())
+    assert "### Ceiling" not in markdown
+    assert "### Growth" not in markdown

@@ -26,7 +26,7 @@ IR_VERSION = 10  # the one that came with opset 21, so that every runtime of tha
 FLOAT_TYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 
 _I64, _F32 = ir.DataType.INT64, ir.DataType.FLOAT
-_INPUTS: dict[str, tuple[ir.DataType, list[int | str]]] = {
+INPUTS: dict[str, tuple[ir.DataType, list[int | str]]] = {
     names.INPUT_IDS: (_I64, ["B", "P"]),
     names.ATTENTION_MASK: (_I64, ["B", "P"]),
     names.MAX_NEW_TOKENS: (_I64, [1]),
@@ -58,14 +58,9 @@ def build(config: Any, tensors: Mapping[str, ir.TensorProtocol], precision: str 
     """
     builder, transformer = author(config, tensors, precision)
     op = builder.op
-    inputs = {name: builder.input(name, dtype, shape) for name, (dtype, shape) in _INPUTS.items()}
-    call = Call(
-        B=op.Shape(inputs[names.INPUT_IDS], start=0, end=1),
-        R=inputs[names.NUM_RETURN_SEQUENCES],
-        P=op.Shape(inputs[names.INPUT_IDS], start=1, end=2),
-        N=inputs[names.MAX_NEW_TOKENS],
-    )
-    rules = _rules(op, inputs, call)
+    inputs = {name: builder.input(name, dtype, shape) for name, (dtype, shape) in INPUTS.items()}
+    call = read_call(op, inputs)
+    rules = read_rules(op, inputs, call)
     with scope(op, "prefill"):
         logits_BV, prompts = prefill(op, transformer, inputs[names.INPUT_IDS], inputs[names.ATTENTION_MASK], call)
     generated = loop.generate(op, transformer, logits_BV, prompts, rules, call)
@@ -82,20 +77,33 @@ def build(config: Any, tensors: Mapping[str, ir.TensorProtocol], precision: str 
 
 def author(config: Any, tensors: Mapping[str, ir.TensorProtocol], precision: str) -> tuple[GraphBuilder, Transformer]:
     """An empty graph whose initializers are the tensors, and the layers that read them; arguments as `build`."""
+    builder, weights = with_weights(tensors, precision)
+    return builder, Transformer(config, weights)
+
+
+def with_weights(tensors: Mapping[str, ir.TensorProtocol], precision: str) -> tuple[GraphBuilder, Weights]:
+    """An empty graph whose initializers are the tensors, and how they are read; arguments as `build`."""
     builder = GraphBuilder(ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name="gptloop"))
     initializers = {name: builder.initializer(tensor, name) for name, tensor in tensors.items()}
-    return builder, Transformer(config, _weights(builder.op, initializers, precision))
-
-
-def _weights(op: OpBuilder, initializers: Mapping[str, ir.Value], precision: str) -> Weights:
     if precision == "int8":
-        return Int8Weights(op, initializers)
+        return builder, Int8Weights(builder.op, initializers)
     if precision == "fp32":
-        return Float32Weights(initializers)
-    return HalfWeights(initializers, FLOAT_TYPES[precision])
+        return builder, Float32Weights(initializers)
+    return builder, HalfWeights(initializers, FLOAT_TYPES[precision])
 
 
-def _rules(op: OpBuilder, inputs: Mapping[str, ir.Value], call: Call) -> loop.Rules:
+def read_call(op: OpBuilder, inputs: Mapping[str, ir.Value]) -> Call:
+    """A call's sizes, from the graph's inputs by name."""
+    return Call(
+        B=op.Shape(inputs[names.INPUT_IDS], start=0, end=1),
+        R=inputs[names.NUM_RETURN_SEQUENCES],
+        P=op.Shape(inputs[names.INPUT_IDS], start=1, end=2),
+        N=inputs[names.MAX_NEW_TOKENS],
+    )
+
+
+def read_rules(op: OpBuilder, inputs: Mapping[str, ir.Value], call: Call) -> loop.Rules:
+    """How a call samples and when it stops, from the graph's inputs by name."""
     with scope(op, "settings"):
         settings = sampling.settings(
             op,

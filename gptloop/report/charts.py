@@ -29,15 +29,22 @@ PUBLISHED_2022 = {"gpt2": 1.78, "gpt2-medium": 1.68, "gpt2-large": 1.49}
 _PUBLISHED_TITLE = "published in 2022, another machine"
 _PUBLISHED_NOTE = "Diamonds: lukalabs/onnx_gpt_loop, 2022, on another machine (RTX 3090, fp16, 64 candidates)"
 
-# Okabe and Ito's palette for contenders (the baseline in grey), Tol's light for workloads: both colour-blind safe.
+# Okabe and Ito's palette for contenders (the baseline in grey, the peers from Tol's muted), Tol's light for workloads:
+# all colour-blind safe.
 _CONTENDER_COLOURS = {
     BASELINE: "#8C8C8C",
     "torch_tiled": "#56B4E9",
+    "torch_int8": "#CC79A7",
+    "torch_compiled": "#D55E00",
     "hf_generate": "#E69F00",
+    "ctranslate2": "#882255",
+    "ctranslate2_int8": "#AA4499",
+    "openvino": "#332288",
+    "onnx_step": "#F0E442",
     CANDIDATE: "#0072B2",
     "onnx_int8": "#009E73",
 }
-_OTHER_CONTENDERS = ("#009E73", "#D55E00", "#CC79A7", "#F0E442", "#000000")
+_OTHER_CONTENDERS = ("#44AA99", "#999933", "#DDCC77", "#000000")
 _WORKLOAD_COLOURS = {"1x1": "#77AADD", "8x1": "#44BB99", "64x1": "#EEDD88", "1x64": "#EE8866"}
 _OTHER_WORKLOADS = ("#99DDFF", "#BBCC33", "#FFAABB", "#AAAA00", "#DDDDDD")
 
@@ -141,7 +148,7 @@ def tokens_per_s_figure(cases: pd.DataFrame, colours: Colours) -> Figure:
 
 
 def latency_figure(cases: pd.DataFrame, colours: Colours) -> Figure:
-    """TTFT and time per output token of each case, in two panels.
+    """TTFT and time per output token of each case, in two panels, with a mark where its ceiling allows no less.
 
     Args:
         cases: Rows of one machine.
@@ -155,10 +162,12 @@ def latency_figure(cases: pd.DataFrame, colours: Colours) -> Figure:
             (second, "time_per_output_token_s", "Time per output token"),
         ):
             _case_bars(axes, cases, cases[column].astype(float) * 1e3, _milliseconds, colours)
+            _floor_marks(axes, cases, cases[f"ceiling_{column}"].astype(float) * 1e3)
             axes.set_title(title)
             axes.set_xlabel(_axis_label("ms, less is better", axes))
         second.tick_params(labelleft=False)
-        _title(figure, "Latency", _contender_handles(cases, colours))
+        marked = cases["over_ceiling"].notna().any()
+        _title(figure, "Latency", _contender_handles(cases, colours) + ([_floor_mark([], [])] if marked else []))
     return figure
 
 
@@ -346,9 +355,8 @@ def _speedup_handles(panels: Sequence[pd.DataFrame], colours: Colours) -> list[A
 
 def _case_bars(axes: Axes, cases: pd.DataFrame, values: "pd.Series[float]", words: Words, colours: Colours) -> None:
     _scale(axes, values[values.notna()])
-    y, ticks = 0.0, {}
-    for _, case in cases.groupby("group", sort=False):
-        ys = [y + i for i in range(len(case))]
+    ticks, y = {}, 0.0
+    for case, ys in _places(cases):
         own = values.loc[case.index]
         axes.barh(ys, own, height=0.88, color=[colours[name] for name in case["contender"]])
         for place, value, precision in zip(ys, own, case["precision"], strict=True):
@@ -360,6 +368,36 @@ def _case_bars(axes: Axes, cases: pd.DataFrame, values: "pd.Series[float]", word
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(y - 1.2, -0.7)
     axes.grid(axis="x")
+
+
+def _places(cases: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, list[float]]]:
+    """Each case and the heights of its bars."""
+    y = 0.0
+    for _, case in cases.groupby("group", sort=False):
+        ys = [y + i for i in range(len(case))]
+        yield case, ys
+        y = ys[-1] + 1.9
+
+
+def _floor_marks(axes: Axes, cases: pd.DataFrame, floors: "pd.Series[float]") -> None:
+    """A mark across the bar of each contender whose ceiling was measured."""
+    for case, ys in _places(cases):
+        marked = [(floor, y) for floor, y in zip(floors.loc[case.index], ys, strict=True) if not pd.isna(floor)]
+        if marked:
+            axes.add_line(_floor_mark(*zip(*marked, strict=True)))
+
+
+def _floor_mark(xs: Sequence[float], ys: Sequence[float]) -> Line2D:
+    return Line2D(
+        xs,
+        ys,
+        marker="|",
+        markersize=11,
+        markeredgewidth=1.6,
+        color=_INK,
+        linestyle="",
+        label="ceiling of this machine",
+    )
 
 
 def _note_right(axes: Axes, words: str, x: float, y: float) -> None:

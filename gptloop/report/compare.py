@@ -10,13 +10,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gptloop.metrics import time_per_output_token_s
 from gptloop.report.runs import ReportError
 
 BASELINE = "torch"
 CANDIDATE = "onnx"
 
 _SIZES = ("distilgpt2", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
-_CONTENDERS = (BASELINE, "torch_tiled", "hf_generate", CANDIDATE, "onnx_int8")
+_CONTENDERS = (
+    BASELINE,
+    "torch_tiled",
+    "torch_int8",
+    "torch_compiled",
+    "hf_generate",
+    "ctranslate2",
+    "ctranslate2_int8",
+    "openvino",
+    "onnx_step",
+    CANDIDATE,
+    "onnx_int8",
+)
+_BOUNDS = ("products_rounds_s", "bandwidth_rounds_s")
 _PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "int8", "int4")
 
 
@@ -48,7 +62,11 @@ def compare_cases(cases: pd.DataFrame) -> pd.DataFrame:
         - `baseline_median_s`, `baseline_precision` (or None): the baseline of the same case in the same run;
         - `speedup`, `speedup_min`, `speedup_q1`, `speedup_q3`, `speedup_max`: median and spread of the paired ratios,
           baseline over contender; NaN for the baseline itself;
-        - `alone_median_s`, `alone_over_interleaved`: the control. 1 says that sharing a process cost nothing.
+        - `alone_median_s`, `alone_over_interleaved`: the control. 1 says that sharing a process cost nothing;
+        - `over_ceiling`, `over_ceiling_min`, `over_ceiling_max`: median and spread of the paired ratios, contender over
+          its ceiling; `products_s`, `bandwidth_s`: medians of the two bounds, of which it is the higher one;
+        - `ceiling_ttft_s`, `ceiling_time_per_output_token_s`: the same bound of both;
+        - `time_per_output_token_growth`: over all new tokens, over that of the first `early_tokens`.
 
     Raises:
         ReportError: If a contender's rounds cannot be paired with the baseline's; names the run and the case.
@@ -74,7 +92,33 @@ def _ratios(row: dict[Any, Any], baseline: dict[Any, Any] | None) -> dict[str, A
         **_speedup(row, baseline),
         "alone_median_s": alone_s,
         "alone_over_interleaved": alone_s / median_s,
+        **_ceiling(row),
+        "time_per_output_token_growth": _growth(row),
     }
+
+
+def _ceiling(row: dict[Any, Any]) -> dict[str, float]:
+    names = ("over_ceiling_min", "over_ceiling", "over_ceiling_max")
+    others = ("products_s", "bandwidth_s", "ceiling_ttft_s", "ceiling_time_per_output_token_s")
+    if not row["ceiling_rounds_s"]:
+        return dict.fromkeys((*names, *others), float("nan"))
+    if not len(row["rounds_s"]) == len(row["ceiling_rounds_s"]) == len(row["ceiling_ttft_rounds_s"]):
+        raise ReportError(
+            f"{row['run']}: case {row['group']!r}, contender {row['contender']!r}: its {len(row['rounds_s'])} rounds "
+            "cannot be paired with those of its ceiling"
+        )
+    ratios = [own / ceiling for own, ceiling in zip(row["rounds_s"], row["ceiling_rounds_s"], strict=True)]
+    total_s, ttft_s = (float(np.median(row[f"ceiling_{part}rounds_s"])) for part in ("", "ttft_"))
+    new_tokens = row["max_new_tokens"]
+    per_token_s = time_per_output_token_s(total_s, ttft_s, new_tokens) if new_tokens > 1 else float("nan")
+    bounds = (float(np.median(row[name])) if row[name] else float("nan") for name in _BOUNDS)
+    spread = map(float, np.quantile(ratios, [0, 0.5, 1]))
+    return dict(zip((*names, *others), (*spread, *bounds, ttft_s, per_token_s), strict=True))
+
+
+def _growth(row: dict[Any, Any]) -> float:
+    early_s, whole_s = row["early_time_per_output_token_s"], row["time_per_output_token_s"]
+    return float("nan") if early_s is None or whole_s is None else whole_s / early_s
 
 
 def _speedup(row: dict[Any, Any], baseline: dict[Any, Any] | None) -> dict[str, float]:

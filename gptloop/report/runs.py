@@ -71,7 +71,11 @@ def read_runs(folder: Path) -> pd.DataFrame:
         - `contender`, `precision`: what was timed;
         - `rounds_s`, `ttft_rounds_s`, `alone_rounds_s`: lists of raw rounds in seconds, the last one maybe empty;
         - `ttft_s`, `time_per_output_token_s` (or None), `tokens_per_s`, `load_s`, `peak_memory_bytes` (or None);
-        - `parity_check`, `parity_rows`, `parity_excused_rows`.
+        - `parity_check`, `parity_rows`, `parity_excused_rows`;
+        - where they were measured, else None or an empty list: `ceiling_kind` ("products" or "bandwidth"),
+          `ceiling_rounds_s` and `ceiling_ttft_rounds_s`, what bounds the contender's call and its first token,
+          `products_rounds_s` and `bandwidth_rounds_s`, the two bounds of which the ceiling is the higher one;
+          `early_tokens` and `early_time_per_output_token_s`, over the first so many new tokens.
 
     Raises:
         ReportError: If the folder is missing or holds no runs, or if a JSON file below it cannot be read, is not valid,
@@ -211,6 +215,8 @@ def _facts_of_benchmark(benchmark: "_Record") -> dict[str, Any]:
     return {
         "group": benchmark.field("group", _TEXT),
         **{name: info.field(name, kind) for name, kind in _EXTRA_INFO.items()},
+        **{name: info.field_or(name, kind, None) for name, kind in _OPTIONAL_INFO.items()},
+        **{name: info.field_or(name, _ROUNDS_OR_NONE, []) for name in _OPTIONAL_ROUNDS},
         "rounds_s": benchmark.record("stats").field("data", _ROUNDS),
         "parity_check": parity.field("check", _TEXT),
         "parity_rows": parity.field("rows", _NATURAL),
@@ -262,7 +268,12 @@ class _Record:
 
     def optional(self, name: str) -> str | None:
         """Printable text, or None where it is null or absent."""
-        return self.field(name, _TEXT_OR_NULL) if name in self.values else None
+        text: str | None = self.field_or(name, _TEXT_OR_NULL, None)
+        return text
+
+    def field_or(self, name: str, kind: _Kind, default: Any) -> Any:
+        """A field that runs of before it was introduced lack."""
+        return self.field(name, kind) if name in self.values else default
 
     def record(self, name: str) -> "_Record":
         return _Record(f"{self.place}: {name}", self.field(name, _RECORD))
@@ -346,6 +357,14 @@ _EXTRA_INFO = {
     "peak_memory_bytes": _NATURAL_OR_NULL,
     "alone_rounds_s": _ROUNDS_OR_NONE,
 }
+
+# What only some contenders have, and no run of before they were introduced.
+_OPTIONAL_INFO = {
+    "ceiling_kind": _Kind("'products' or 'bandwidth'", lambda value: value in ("products", "bandwidth")),
+    "early_tokens": _COUNT,
+    "early_time_per_output_token_s": _POSITIVE,
+}
+_OPTIONAL_ROUNDS = ("ceiling_rounds_s", "ceiling_ttft_rounds_s", "products_rounds_s", "bandwidth_rounds_s")
 
 # What contenders of one case share. Not the precision: an int8 graph is compared with an fp32 loop.
 _CASE_FIELDS = (

@@ -20,7 +20,13 @@ Row = Mapping[Any, Any]
 _TITLES = {
     BASELINE: "PyTorch loop",
     "torch_tiled": "PyTorch loop, tiled",
+    "torch_int8": "PyTorch loop, int8",
+    "torch_compiled": "Hugging Face, compiled",
     "hf_generate": "Hugging Face generate",
+    "ctranslate2": "CTranslate2",
+    "ctranslate2_int8": "CTranslate2, int8",
+    "openvino": "OpenVINO, our file",
+    "onnx_step": "ONNX, a step per run",
     CANDIDATE: "ONNX loop",
     "onnx_int8": "ONNX loop, int8",
 }
@@ -33,6 +39,10 @@ _HOW_TO_READ = """\
 - **Time** is one whole `generate` call: median [min-max] of the rounds. **TTFT**, time to first token, is the same call
   with `max_new_tokens=1`. **Time per output token** is (time - TTFT) / (new tokens - 1). **Tokens/s** counts the new
   tokens of all rows.
+- **Load** is from files on disk to ready, in a process of its own (imports included).
+- **Time / ceiling** is the contender's time over what it cannot be faster than on this machine, paired by round: the
+  call's matrix products alone (the same shapes, runtime, threads and weights), or its matrices' way from memory, once
+  for each pass, at the bandwidth measured beside it; whichever takes longer. It marks the latency chart.
 - **Parity** comes before time: a contender whose tokens differ has no time. Excused rows left the baseline's path at a
   checked near-tie."""
 
@@ -211,6 +221,10 @@ def _machine_section(cases: pd.DataFrame) -> str:
     of_random = _of_random(cases)
     parts = [_machine_facts(cases), *_speedup_sections(cases, of_random)]
     parts += [f"### All contenders{of_random}", _contenders_table(cases)]
+    if cases["over_ceiling"].notna().any():
+        parts += [f"### Ceiling{of_random}", _ceiling_table(cases[cases["over_ceiling"].notna()], cases)]
+    if (grown := cases["time_per_output_token_growth"].notna()).any():
+        parts += [f"### Growth with the length{of_random}", _growth_table(cases[grown], cases)]
     if cases["alone_median_s"].notna().any():
         parts.append(_control_section(cases, of_random))
     return "\n\n".join(parts)
@@ -276,9 +290,9 @@ def _speedup_spread(row: Row) -> str:
 
 def _contenders_table(cases: pd.DataFrame) -> str:
     headers = ["size", "workload", "contender", "precision", "time", "speedup", "TTFT", "time per output token"]
-    headers += ["tokens/s", "peak memory", "parity"]
+    headers += ["tokens/s", "time / ceiling", "load", "peak memory", "parity"]
     rows = [[*_case_cells(row, cases), *_contender_cells(row)] for row in cases.to_dict("records")]
-    return table(headers, rows, "llllrrrrrrl")
+    return table(headers, rows, "llllrrrrrrrrl")
 
 
 def _contender_cells(row: Row) -> list[str]:
@@ -291,6 +305,8 @@ def _contender_cells(row: Row) -> list[str]:
         duration_text(row["ttft_s"]),
         _or_dash(row["time_per_output_token_s"], duration_text),
         rate_text(row["tokens_per_s"]),
+        _or_dash(row["over_ceiling"], ratio_text),
+        duration_text(row["load_s"]),
         _or_dash(row["peak_memory_bytes"], bytes_text),
         row["parity_check"] if is_baseline else _parity_text(row),
     ]
@@ -298,6 +314,44 @@ def _contender_cells(row: Row) -> list[str]:
 
 def _parity_text(row: Row) -> str:
     return f"{row['parity_check']}, {row['parity_excused_rows']} of {row['parity_rows']} rows excused"
+
+
+def _ceiling_table(bounded: pd.DataFrame, cases: pd.DataFrame) -> str:
+    headers = ["size", "workload", "contender", "precision", "time", "matrix products", "weights from memory"]
+    headers += ["bound by", "time / ceiling"]
+    rows = [[*_case_cells(row, cases), *_ceiling_cells(row)] for row in bounded.to_dict("records")]
+    return table(headers, rows, "llllrrrlr")
+
+
+def _ceiling_cells(row: Row) -> list[str]:
+    return [
+        contender_title(row["contender"]),
+        row["precision"],
+        duration_text(row["median_s"]),
+        _or_dash(row["products_s"], duration_text),
+        _or_dash(row["bandwidth_s"], duration_text),
+        {"products": "matrix products", "bandwidth": "weights from memory"}[row["ceiling_kind"]],
+        ratio_spread_text(row["over_ceiling"], row["over_ceiling_min"], row["over_ceiling_max"]),
+    ]
+
+
+def _growth_table(grown: pd.DataFrame, cases: pd.DataFrame) -> str:
+    headers = ["size", "workload", "contender", "precision", "new tokens", "time per output token"]
+    headers += ["first new tokens", "over those", "growth"]
+    rows = [[*_case_cells(row, cases), *_growth_cells(row)] for row in grown.to_dict("records")]
+    return table(headers, rows, "llllrrrrr")
+
+
+def _growth_cells(row: Row) -> list[str]:
+    return [
+        contender_title(row["contender"]),
+        row["precision"],
+        str(row["max_new_tokens"]),
+        duration_text(row["time_per_output_token_s"]),
+        str(int(row["early_tokens"])),
+        duration_text(row["early_time_per_output_token_s"]),
+        ratio_text(row["time_per_output_token_growth"]),
+    ]
 
 
 def _control_section(cases: pd.DataFrame, of_random: str) -> str:

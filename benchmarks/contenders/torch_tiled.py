@@ -2,8 +2,14 @@
 
 import torch
 
+from benchmarks.contenders import Files, OfLoop
 from gptloop import TorchLoop
 from gptloop.torch_loop import Padding
+
+
+def load(name: str, files: Files, *, device: str, threads: int) -> OfLoop:
+    """From the checkpoint."""
+    return OfLoop(TiledTorchLoop(files.checkpoint, device=device))
 
 
 class TiledTorchLoop(TorchLoop):

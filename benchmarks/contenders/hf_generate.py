@@ -1,0 +1,54 @@
+"""transformers' own generate, with its own random numbers, so that only its greedy tokens can be compared."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import GPT2LMHeadModel
+
+from benchmarks.cases import Workload
+from benchmarks.contenders import Files, Tokens
+
+
+def load(name: str, files: Files, *, device: str, threads: int) -> "HuggingFace":
+    """From the checkpoint."""
+    return HuggingFace(files.checkpoint, device)
+
+
+class HuggingFace:
+    """Hugging Face generate with its defaults.
+
+    Args:
+        checkpoint: Directory.
+        device: "cpu" or "cuda".
+    """
+
+    def __init__(self, checkpoint: Path, device: str):
+        self._model = GPT2LMHeadModel.from_pretrained(checkpoint).eval()
+        self._model.to(device)
+        # The same work as everybody: no early stop.
+        self._model.generation_config.eos_token_id = None
+        self._model.generation_config.pad_token_id = 0
+
+    def generate(self, ids: Tokens, workload: Workload, *, max_new_tokens: int, greedy: bool = False) -> Tokens:
+        """As `benchmarks.contenders.Contender`."""
+        sampling = {
+            "temperature": workload.temperature,
+            "top_k": workload.top_k,
+            "num_return_sequences": workload.num_return_sequences,
+        }
+        prompts = torch.from_numpy(ids).to(self._model.device)
+        output = self._model.generate(
+            prompts,
+            attention_mask=torch.ones_like(prompts),
+            max_new_tokens=max_new_tokens,
+            do_sample=not greedy,
+            **({} if greedy else sampling),
+            **self.options(workload),
+        )
+        return np.asarray(output[:, ids.shape[1] :].cpu())
+
+    def options(self, workload: Workload) -> dict[str, Any]:
+        """What `generate` is given besides the work."""
+        return {}

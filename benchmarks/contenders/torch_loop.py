@@ -1,0 +1,9 @@
+"""The baseline: the KV-cached PyTorch loop."""
+
+from benchmarks.contenders import Files, OfLoop
+from gptloop import TorchLoop
+
+
+def load(name: str, files: Files, *, device: str, threads: int) -> OfLoop:
+    """From the checkpoint."""
+    return OfLoop(TorchLoop(files.checkpoint, device=device))

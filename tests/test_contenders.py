@@ -1,0 +1,195 @@
+"""The suite's contenders, its ceiling and one whole measurement, on a tiny model."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import statistics
+import sys
+
+import numpy as np
+import onnx
+import pytest
+
+from benchmarks import ceiling, contenders
+from benchmarks.cases import CONTENDERS, PEERS, Case, Workload, grid
+from benchmarks.contenders import KINDS, AbsentError, Files
+from benchmarks.measure import check_quality, measure
+from benchmarks.test_speed import extra_info
+from gptloop import export
+from gptloop.evaluate import compare, evaluate
+from gptloop.parity import Judge, ParityError
+from gptloop.request import check_request
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+ROWS = Workload("1x2", "2 candidates", prompts=1, num_return_sequences=2, prompt_len=5, max_new_tokens=6, top_k=5)
+PROMPTS = Workload("3x1", "3 prompts", prompts=3, num_return_sequences=1, prompt_len=5, max_new_tokens=6, top_k=5)
+PACKAGES = {"ctranslate2": "ctranslate2", "ctranslate2_int8": "ctranslate2", "openvino": "openvino"}
+
+
+@pytest.fixture(scope="module")
+def files(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("contenders")
+    tiny.model.save_pretrained(folder / "tiny")
+    files = Files.of("tiny", folder, folder / "tiny", "random, seed 0")
+    export(files.checkpoint, files.onnx)
+    export(files.checkpoint, files.onnx_int8, precision="int8")
+    return files
+
+
+def loaded(name: str, files: Files):
+    if name in PACKAGES and importlib.util.find_spec(PACKAGES[name]) is None:
+        pytest.skip(f"{PACKAGES[name]} is not installed; the extra peers brings it")
+    contenders.prepare(name, files)
+    if name != "torch_compiled":  # which alone needs a C++ compiler
+        return contenders.load(name, files, device="cpu", threads=1)
+    try:
+        return contenders.load(name, files, device="cpu", threads=1)
+    except AbsentError as error:
+        pytest.skip(str(error))
+
+
+def test_every_contender_of_the_grids_is_known():
+    assert set(CONTENDERS + PEERS) == set(KINDS)
+
+
+@pytest.mark.parametrize("workload", [ROWS, PROMPTS], ids=lambda workload: workload.id)
+@pytest.mark.parametrize("name", KINDS)
+def test_a_contender_generates_the_shape_asked_for_and_its_parity_holds(tiny, files, name, workload):
+    contender = loaded(name, files)
+    ids = contenders.prompt_ids(workload, 97)
+    tokens = contender.generate(ids, workload, max_new_tokens=6)
+    assert tokens.shape == (workload.prompts * workload.num_return_sequences, 6)
+    assert contender.generate(ids, workload, max_new_tokens=1).shape == (len(tokens), 1)
+    assert ((tokens >= 0) & (tokens < 97)).all()
+    if KINDS[name].parity == "quality":
+        return  # of which a test of its own is below
+    greedy = KINDS[name].parity == "greedy"
+    if greedy:
+        tokens = contender.generate(ids, workload, max_new_tokens=6, greedy=True)
+    call = contenders.arguments(workload, 6, greedy) | ({"num_return_sequences": 1} if greedy else {})
+    expected = tiny.torch.generate(ids, **call)
+    Judge(tiny.model).check(check_request(tiny.model.config, ids, **call), expected, tokens)
+
+
+@pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind.precision == "int8"])
+def test_an_int8_contenders_quality_is_within_the_bound_on_a_trained_model(trained, tmp_path, name):
+    files = Files.of("trained", tmp_path, trained.directory, "trained")
+    export(files.checkpoint, files.onnx_int8, precision="int8")
+    contender = loaded(name, files)
+    ids = np.array(trained.ids)
+    score = getattr(contender, "score", None)
+    found = compare(score, files.checkpoint, ids, 32) if score else evaluate(files.onnx_int8, files.checkpoint, ids, 32)
+    assert found.tokens == len(ids) - 1
+    assert found.source_perplexity < 2
+    assert found.agreement >= 0.99
+    assert check_quality(found)
+
+
+def test_a_scorer_that_is_far_off_is_refused(tiny):
+    """Compared with the source's own opinion, an even one is worse."""
+    ids = np.arange(20)
+    even = np.full(19, -math.log(97)), np.zeros(19, np.int64)
+    with pytest.raises(ParityError, match="at most 1%"):
+        check_quality(compare(lambda piece: even, tiny.model, ids))
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peer_without_its_package_is_absent_with_a_reason(files, name, monkeypatch):
+    monkeypatch.setitem(sys.modules, PACKAGES[name], None)  # as if it could not be imported
+    make = contenders.load if name == "openvino" else lambda *job, **_: contenders.prepare(*job)
+    with pytest.raises(AbsentError, match=f"{PACKAGES[name]} is not installed; the extra `peers` brings it"):
+        make(name, files, device="cpu", threads=1)
+
+
+def test_compilation_that_fails_makes_the_contender_absent(files, monkeypatch):
+    def compile_(_):
+        raise RuntimeError("No C++ compiler\nand more")
+
+    monkeypatch.setattr("torch.compile", compile_)
+    with pytest.raises(AbsentError, match=r"does not work here: No C\+\+ compiler$"):
+        contenders.load("torch_compiled", files, device="cpu", threads=1)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_ceiling_holds_each_product_of_a_pass_once(tiny, files, precision):
+    path = files.exported(precision)
+    products = ceiling.Products(path, ROWS, threads=1)
+    products()
+    graph = onnx.load(path.with_name(f"{path.stem}.products.onnx"), load_external_data=False).graph
+    operator = {"fp32": "Gemm", "int8": "MatMulInteger"}[precision]
+    assert sum(node.op_type == operator for node in graph.node) == 4 * 2 + 1
+    D, V = 32, 97
+    expected = 2 * (3 + 1 + 4 + 4) * D * D + V * D
+    assert products.pass_bytes == expected * {"fp32": 4, "int8": 1}[precision]
+    assert len(products.prefill_rounds_s) == 1
+
+
+def test_the_products_are_those_of_the_model(tiny, files):
+    """As torch computes them from the checkpoint; the query's columns are scaled at export."""
+    import onnxruntime as ort  # noqa: PLC0415
+
+    ceiling.Products(files.onnx, ROWS, threads=1)
+    session = ort.InferenceSession(files.onnx.with_name(f"{files.onnx.stem}.products.onnx"))
+    rng = np.random.default_rng(0)
+    feeds = {x.name: rng.standard_normal((3, x.shape[1])).astype(np.float32) for x in session.get_inputs()}
+    found = dict(zip([y.name for y in session.get_outputs()], session.run(None, feeds), strict=True))
+    weights = {name.removeprefix("transformer."): w.numpy() for name, w in tiny.model.state_dict().items()}
+    for layer in range(2):
+        for part in ("attn.c_proj", "mlp.c_fc", "mlp.c_proj"):
+            name = f"h.{layer}.{part}"
+            expected = feeds[f"x.{name}"] @ weights[f"{name}.weight"] + weights[f"{name}.bias"]
+            np.testing.assert_allclose(found[f"y.{name}"], expected, rtol=1e-4, atol=1e-4)
+    expected = feeds["x.lm_head"] @ weights["wte.weight"].T
+    np.testing.assert_allclose(found["y.lm_head"], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_case_is_measured_whole(tiny, files, monkeypatch):
+    """Loading, parity, rounds, floors, the early tokens, and each contender alone in a process of its own."""
+    monkeypatch.setattr(ceiling, "BUFFER_BYTES", 1 << 20)
+    ceiling._fastest_read.cache_clear()
+    names = ("torch", "onnx")
+    case = Case("tiny", ROWS, rounds=3, alone_rounds=1, contenders=names, ceiling=True, early_tokens=3)
+    found = measure(case, names, files, tiny.model.config, device="cpu", threads=1, say=lambda _: None)
+    ceiling._fastest_read.cache_clear()
+    info = {name: extra_info(case, name, found[name], found[name].parity) for name in names}
+    assert json.loads(json.dumps(info)) == info
+    for name, facts in info.items():
+        assert [len(facts[key]) for key in ("ttft_rounds_s", "early_rounds_s", "alone_rounds_s")] == [3, 3, 1]
+        assert facts["load_s"] == found[name].alone["load_s"] > 0
+        early_s = (statistics.median(facts["early_rounds_s"]) - facts["ttft_s"]) / 2
+        assert facts["early_time_per_output_token_s"] == pytest.approx(early_s)
+        growth = facts["time_per_output_token_s"] / facts["early_time_per_output_token_s"]
+        assert facts["time_per_output_token_growth"] == pytest.approx(growth)
+    onnx_info = info["onnx"]
+    assert onnx_info["ceiling_kind"] in ("products", "bandwidth")
+    assert onnx_info["ceiling_rounds_s"] == onnx_info[f"{onnx_info['ceiling_kind']}_rounds_s"]
+    medians = {kind: statistics.median(onnx_info[f"{kind}_rounds_s"]) for kind in ("products", "bandwidth")}
+    assert max(medians, key=medians.get) == onnx_info["ceiling_kind"]
+    assert all(len(onnx_info[key]) == 3 for key in ("ceiling_rounds_s", "ceiling_ttft_rounds_s"))
+    assert "ceiling_kind" not in info["torch"]
+
+
+def test_an_absent_contender_is_told_apart_and_the_others_are_measured(tiny, files, monkeypatch):
+    def refuse(*_, **__):
+        raise AbsentError("no compiler")
+
+    monkeypatch.setattr("benchmarks.contenders.torch_compiled.load", refuse)
+    names = ("torch", "torch_compiled", "onnx")
+    case = Case("tiny", ROWS, rounds=1, alone_rounds=0, contenders=names)
+    found = measure(case, names, files, tiny.model.config, device="cpu", threads=1, say=lambda _: None)
+    assert found["torch_compiled"].absent == "no compiler"
+    assert not found["torch_compiled"].rounds_s
+    assert found["onnx"].rounds_s
+
+
+@pytest.mark.parametrize("name", ["cpu", "full", "long"])
+def test_peers_join_where_more_than_the_loops_run(name):
+    plain, with_peers = (grid(name, has_gpu=False, xl=False, peers=peers) for peers in (False, True))
+    assert [case.group for case in plain] == [case.group for case in with_peers]
+    assert len({case.group for case in plain}) == len(plain)
+    for case, more in zip(plain, with_peers, strict=True):
+        added = () if case.contenders == ("torch", "onnx", "onnx_int8") else PEERS
+        assert more.contenders == case.contenders + added

@@ -1,0 +1,58 @@
+"""The generation without a Loop: two graphs driven from outside give what the one graph gives."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from benchmarks.contenders.onnx_step import StepLoop, export_step
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+PROMPTS = np.array([[5, 96, 0, 17, 42], [8, 8, 1, 60, 3]])
+MASK = np.array([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
+ENDS = list(range(30))
+
+
+@pytest.fixture(scope="module")
+def step_loop(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("step")
+    for file in tiny.path.parent.iterdir():
+        shutil.copy(file, folder)
+    export_step(folder / tiny.path.name)
+    return StepLoop(folder / tiny.path.name, device="cpu", threads=1)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"temperature": 0},
+        {},
+        {"max_new_tokens": 1},
+        {"max_new_tokens": 2},
+        {"num_return_sequences": 3},
+        {"attention_mask": MASK, "repetition_penalty": 1.3},
+        {"top_k": 0, "top_p": 0.8},
+        {"eos_token_id": ENDS, "pad_token_id": 96, "min_new_tokens": 3},
+        {"eos_token_id": ENDS, "num_return_sequences": 2},
+    ],
+    ids=str,
+)
+def test_steps_from_outside_give_the_tokens_of_both_loops(tiny, step_loop, call):
+    call = {"max_new_tokens": 12, "seed": 3, **call}
+    found = step_loop.generate(PROMPTS, **call, return_logprobs=True)
+    expected = tiny.onnx.generate(PROMPTS, **call, return_logprobs=True)
+    np.testing.assert_array_equal(found.tokens, expected.tokens, strict=True)
+    np.testing.assert_array_equal(found.tokens, tiny.torch.generate(PROMPTS, **call), strict=True)
+    # The same products of the same runtime.
+    np.testing.assert_allclose(found.logprobs, expected.logprobs, rtol=0, atol=1e-6, strict=True)
+    np.testing.assert_allclose(found.raw_logprobs, expected.raw_logprobs, rtol=0, atol=1e-6, strict=True)
+
+
+def test_the_step_graphs_share_the_models_data_file(step_loop, tiny):
+    """The weights are on disk once."""
+    folder = tiny.path.parent
+    data = max(file.stat().st_size for file in folder.iterdir() if file.suffix == ".data")
+    assert data > 0
