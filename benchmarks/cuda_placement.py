@@ -18,7 +18,7 @@ fallback_cpu_capability.cc, core/optimizer/transformer_memcpy.cc, core/providers
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,7 +35,7 @@ _NUMBERS = _FLOATS | _BF16 | _WIDE | _NARROW
 _ALL = _NUMBERS | _BOOL
 
 # By operator: element types of its data for which CUDA has a kernel at opset 21, of all that gptloop's graphs use.
-KERNELS: dict[tuple[str, str], set[int]] = {
+KERNELS: Mapping[tuple[str, str], Set[int]] = {
     ("", name): types
     for names, types in {
         "Add Sub Mul Div": _NUMBERS,
@@ -229,7 +229,7 @@ class _Placer:
             inside.to_host.append(condition)
 
 
-def _elements(dims: list[int]) -> int:
+def _elements(dims: Sequence[int]) -> int:
     count = 1
     for dim in dims:
         count *= dim

@@ -24,7 +24,7 @@ import onnx_ir as ir
 import torch
 
 from gptloop import graph, names
-from gptloop.checkpoint import Checkpoint, Model, open_checkpoint, query_scale
+from gptloop.checkpoint import TORCH_TYPES, Checkpoint, Model, open_checkpoint, query_scale
 from gptloop.graph.lean import FLAVORS, build_lean
 from gptloop.graph.model import FLOAT_TYPES
 from gptloop.graph.weights import SCALE
@@ -33,7 +33,6 @@ from gptloop.request import whole_number
 from gptloop.tokenizer import read_tokenizer
 
 PRECISIONS = (*FLOAT_TYPES, "int8")
-TORCH_TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 EXTERNAL_FROM_BYTES = 1024  # smaller tensors (constants, shapes) stay in the .onnx file, where a reader sees them
 PROTOBUF_MAX_BYTES = 2**31 - 1
 HASH_DIGITS = 16

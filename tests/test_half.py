@@ -16,8 +16,8 @@ from onnx.reference import ReferenceEvaluator
 from transformers import GPT2LMHeadModel
 
 from gptloop import OnnxLoop, TorchLoop, export
+from gptloop.checkpoint import TORCH_TYPES
 from gptloop.evaluate import Evaluation, evaluate
-from gptloop.exporter import TORCH_TYPES
 from gptloop.loop import Generation
 from gptloop.onnx_loop import feeds
 from gptloop.parity import BOUNDS, ParityError, check_closeness, check_quality

@@ -26,7 +26,7 @@ def per_row(op: OpBuilder, call: Call, x: ir.Value) -> ir.Value:
     return op.Reshape(x_BRC, op.Concat(op.Mul(call.B, call.R), op.Shape(x, start=2, end=3), axis=0))
 
 
-def on_host(op: OpBuilder, call: Call, x: ir.Value) -> ir.Value:
+def on_host(op: OpBuilder, call: Call, x: ir.Value | int) -> ir.Value:
     """An int64 input or number, [1] or [B], kept on the CPU by an ONNX Runtime with a GPU, and so what follows.
 
     What is computed from shapes, inputs and constants alone is left there; so a 0 made from a shape is added.

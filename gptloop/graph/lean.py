@@ -15,6 +15,7 @@ Tokens are those of the standard graph. Knows the same modules as gptloop.graph.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -59,6 +60,9 @@ class Draw(NamedTuple):
         return op.GatherElements(ids_SK, index_S1, axis=1)
 
 
+AttendInLayer = Callable[[int, ir.Value], ir.Value]
+
+
 class _Decode(NamedTuple):
     """What every step reads: the layers and the outer graph's values."""
 
@@ -72,12 +76,12 @@ class _Decode(NamedTuple):
         op: OpBuilder,
         token_S: ir.Value,
         position_S: ir.Value,
-        attend: Callable[[int, ir.Value], ir.Value],
+        attend: AttendInLayer,
     ) -> ir.Value:
         """Logits [S, V] after one token per row; attend: layer, qkv [S, 3D] -> [S, D]."""
         x = self.transformer.embed(op, token_S, position_S)
         for layer in range(self.transformer.n_layer):
-            x = self.transformer.block(op, layer, x, lambda qkv, layer=layer: attend(layer, qkv))
+            x = self.transformer.block(op, layer, x, functools.partial(attend, layer))
         return self.transformer.lm_head(op, x)
 
 
@@ -153,12 +157,36 @@ def _append(
     past: list[GeneratedCache | None],
     split_PT: ir.Value,
     presents: list[GeneratedCache],
-) -> Callable[[int, ir.Value], ir.Value]:
+) -> AttendInLayer:
     """Attention that appends K and V, and notes what the caches have become."""
 
     def attend(layer: int, qkv: ir.Value) -> ir.Value:
         prompt, mask = decode.prompts.caches[layer], decode.prompts.mask
         context, present = attention.decode(op, qkv, prompt, mask, past[layer], decode.shapes, split_PT)
+        presents.append(present)
+        return context
+
+    return attend
+
+
+def _write(
+    op: OpBuilder,
+    decode: _Decode,
+    past: list[GeneratedCache],
+    split_PN: ir.Value,
+    places_N: ir.Value,
+    step: ir.Value,
+    presents: list[GeneratedCache],
+) -> AttendInLayer:
+    """Attention that writes K and V into their place, and notes what the caches have become."""
+    own_N = op.Equal(places_N, op.Sub(step, 1))
+    unseen_N = typed(op, op.Where(op.Less(places_N, step), 0.0, attention.NEVER), decode.transformer.dtype)
+
+    def attend(layer: int, qkv: ir.Value) -> ir.Value:
+        prompt, mask = decode.prompts.caches[layer], decode.prompts.mask
+        context, present = attention.decode_in_place(
+            op, qkv, prompt, mask, past[layer], decode.shapes, split_PN, own_N, unseen_N
+        )
         presents.append(present)
         return context
 
@@ -190,7 +218,8 @@ def _looped(
     H, d, L = transformer.n_head, transformer.head_dim, transformer.n_layer
     places_N = op.Range(0, op.Squeeze(call.N), 1)
     # The last token of all is never embedded, but a cache of no length would be a shape that operators rarely meet.
-    length, split_PN = (call.N, op.Concat(call.P, call.N, axis=0)) if fixed else ([0], None)
+    length = call.N if fixed else [0]
+    split_PN = op.Concat(call.P, call.N, axis=0) if fixed else None
     empty = typed(op, op.Expand(0.0, op.Concat(call.B, [H], call.R, length, [d], axis=0)), transformer.dtype)
 
     def decode_one_token(
@@ -205,17 +234,8 @@ def _looped(
     ) -> list[ir.Value]:
         past = [GeneratedCache(*carried[2 * layer : 2 * layer + 2]) for layer in range(L)]
         presents: list[GeneratedCache] = []
-        if fixed:
-            own_T = op.Equal(places_N, op.Sub(step, 1))
-            unseen_T = typed(op, op.Where(op.Less(places_N, step), 0.0, attention.NEVER), transformer.dtype)
-
-            def attend(layer: int, qkv: ir.Value) -> ir.Value:
-                prompt, mask = decode.prompts.caches[layer], decode.prompts.mask
-                context, present = attention.decode_in_place(
-                    op, qkv, prompt, mask, past[layer], decode.shapes, split_PN, own_T, unseen_T
-                )
-                presents.append(present)
-                return context
+        if split_PN is not None:
+            attend = _write(op, decode, past, split_PN, places_N, step, presents)
         else:
             # Read from shapes that the body sees: those a GPU's runtime computes with on the CPU, and need not ask for.
             P = op.Shape(decode.prompts.caches[0].key_BHdP, start=3, end=4)
