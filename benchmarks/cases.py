@@ -60,6 +60,7 @@ class Case:
         ceiling: Whether what bounds the graph's speed is measured, too: its matrix products alone, and its weights' way
             from memory.
         early_tokens: Also time the call with so many new tokens, to see how time per output token grows; 0 for not.
+        precision: Of the contenders that have none of their own, the baseline among them.
     """
 
     size: str
@@ -70,10 +71,12 @@ class Case:
     smoke: bool = False
     ceiling: bool = False
     early_tokens: int = 0
+    precision: str = "fp32"
 
     @property
     def group(self) -> str:
-        return f"{self.size} {self.workload.id}"
+        precision = "" if self.precision == "fp32" else f" {self.precision}"
+        return f"{self.size} {self.workload.id}{precision}"
 
     @property
     def runs(self) -> tuple[str, ...]:
@@ -135,6 +138,53 @@ LONG_GRID = (
 
 FULL_SIZES = ("gpt2", "gpt2-medium", "gpt2-large")
 
+# On a GPU, in fp16: the published workload first, then the variants, latency and a longer text. benchmarks.gpu runs
+# them within 10 minutes; torch compiled and every step written out take half a minute and more to get ready.
+GPU_LOOPS = (BASELINE, "onnx", "onnx_lean", "onnx_fixed", "onnx_fused")
+LONG = Workload("1x1x512x128", "one prompt, 512 + 128 tokens", 1, 1, prompt_len=512, max_new_tokens=128)
+GPU_GRID = (
+    *(
+        Case(size, CANDIDATES, rounds=20, alone_rounds=0, contenders=GPU_LOOPS, ceiling=True, precision="fp16")
+        for size in FULL_SIZES
+    ),
+    Case(
+        "gpt2",
+        ONE_ROW,
+        rounds=20,
+        alone_rounds=0,
+        contenders=(*GPU_LOOPS, "hf_generate", "torch_compiled", "onnx_step", "onnx_unrolled"),
+        ceiling=True,
+        precision="fp16",
+    ),
+    Case(
+        "gpt2",
+        CANDIDATES,
+        rounds=9,
+        alone_rounds=0,
+        contenders=(BASELINE, "onnx", "onnx_lean"),
+        ceiling=True,
+    ),
+    Case(
+        "gpt2",
+        LONG,
+        rounds=9,
+        alone_rounds=0,
+        contenders=GPU_LOOPS,
+        ceiling=True,
+        early_tokens=36,
+        precision="fp16",
+    ),
+    Case(
+        "gpt2-large",
+        ONE_ROW,
+        rounds=9,
+        alone_rounds=0,
+        contenders=GPU_LOOPS,
+        ceiling=True,
+        precision="fp16",
+    ),
+)
+
 
 def full_grid(sizes: tuple[str, ...] = FULL_SIZES) -> tuple[Case, ...]:
     """Every workload and contender at every size."""
@@ -150,7 +200,7 @@ def grid(name: str, *, has_gpu: bool, xl: bool, peers: bool = False) -> tuple[Ca
     """The cases of one run.
 
     Args:
-        name: "cpu", "full", "long", or "auto" for the full grid where there is a GPU.
+        name: "cpu", "full", "long", "gpu", or "auto" for the one that fits the machine.
         has_gpu: Whether there is one.
         xl: Add gpt2-xl (in fp32 6.2 GB of weights, held by each contender).
         peers: Add `PEERS` wherever more than the loops are compared.
@@ -166,8 +216,11 @@ def grid(name: str, *, has_gpu: bool, xl: bool, peers: bool = False) -> tuple[Ca
 def _grid(name: str, has_gpu: bool, xl: bool) -> tuple[Case, ...]:
     if name == "long":
         return LONG_GRID
+    if name == "gpu" or (name == "auto" and has_gpu):
+        xl_gpu = Case("gpt2-xl", CANDIDATES, 20, 0, contenders=GPU_LOOPS, ceiling=True, precision="fp16")
+        return (*GPU_GRID, xl_gpu) if xl else GPU_GRID
     sizes = (*FULL_SIZES, "gpt2-xl") if xl else FULL_SIZES
-    if name == "full" or (name == "auto" and has_gpu):
+    if name == "full":
         return full_grid(sizes)
     xl_cases = tuple(Case("gpt2-xl", w, rounds=3, alone_rounds=1, contenders=_LOOPS) for w in (ONE_ROW, CANDIDATES))
     return CPU_GRID + xl_cases if xl else CPU_GRID

@@ -25,10 +25,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("gptloop")
     group.addoption(
         "--grid",
-        choices=("auto", "cpu", "full", "long"),
+        choices=("auto", "cpu", "full", "long", "gpu"),
         default="auto",
         help="cases to run: cpu ends within 15 minutes on two cores, full is every size under every workload; "
-        "long is hundreds of new tokens; auto is full where there is a GPU (default: auto)",
+        "long is hundreds of new tokens; gpu is for a GPU, in fp16; auto is gpu where there is one, else cpu "
+        "(default: auto)",
     )
     group.addoption("--peers", action="store_true", help="add CTranslate2 and OpenVINO, which the extra peers installs")
     group.addoption("--threads", type=int, help="threads of one product, for every contender (default: torch's choice)")

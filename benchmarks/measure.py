@@ -18,15 +18,14 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import cuda_machine as gpu
 from benchmarks.cases import BASELINE, Case, Workload
 from benchmarks.ceiling import Floor, MemoryRead, Products, floors
 from benchmarks.contenders import KINDS, AbsentError, Contender, Files, Tokens, arguments, load, prepare, prompt_ids
 from benchmarks.timing import interleave
 from gptloop.evaluate import Evaluation, compare, evaluate
-from gptloop.parity import Judge, Parity, ParityError
+from gptloop.parity import Judge, Parity, ParityError, check_quality
 from gptloop.request import check_request
-
-MAX_PERPLEXITY_CHANGE = 0.01
 
 Say = Callable[[str], None]
 
@@ -46,6 +45,8 @@ class Measurement:
         ttft_rounds_s: The same call with one new token.
         early_rounds_s: The same call with the case's `early_tokens`, if it has any.
         floors: What the call cannot be faster than, by kind, where the case asks for it.
+        precision: In which the contender runs.
+        device_bytes: By how much loading and the first call made the GPU's used memory grow; None on the CPU.
         alone: What the contender's own process printed.
     """
 
@@ -59,6 +60,8 @@ class Measurement:
     ttft_rounds_s: list[float] = field(default_factory=list)
     early_rounds_s: list[float] = field(default_factory=list)
     floors: dict[str, Floor] = field(default_factory=dict)
+    precision: str = "fp32"
+    device_bytes: int | None = None
     alone: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -67,7 +70,15 @@ class Measurement:
 
 
 def measure(
-    case: Case, names: Iterable[str], files: Files, config: Any, *, device: str, threads: int, say: Say
+    case: Case,
+    names: Iterable[str],
+    files: Files,
+    config: Any,
+    *,
+    device: str,
+    threads: int,
+    say: Say,
+    alone: bool = True,
 ) -> dict[str, Measurement]:
     """Measure contenders of a case against each other.
 
@@ -79,31 +90,39 @@ def measure(
         device: "cpu" or "cuda".
         threads: Threads of a product, for every contender.
         say: Takes one line of progress at a time.
+        alone: Whether each contender also gets a process of its own.
     """
+    files = dataclasses.replace(files, precision=case.precision)
     names = [name for name in case.runs if name == BASELINE or name in set(names)]
     ids = prompt_ids(case.workload, config.vocab_size)
     loaded: dict[str, Contender] = {}
     results = {}
     for name in names:
         say(f"loading {name}")
-        results[name] = Measurement(device, files.weights)
+        results[name] = Measurement(device, files.weights, precision=files.precision_of(name))
         try:
             prepare(name, files)
-            start = time.perf_counter()
+            start, used_bytes = time.perf_counter(), gpu.used_bytes(device)
             loaded[name] = load(name, files, device=device, threads=threads)
             results[name].load_s = time.perf_counter() - start
+            results[name].device_bytes = gpu.growth(used_bytes, device)
         except AbsentError as error:
             say(f"{name} is absent: {error}")
             results[name].absent = str(error)
-    _check(case, ids, config, files, loaded, results, say)
+    _check(case, ids, config, files, loaded, results, say, device)
     passed = {name: contender for name, contender in loaded.items() if results[name].passed}
     products = _products(case, passed, files, threads) if device == "cpu" else {}
     _time(case, ids, passed, products, results, say)
+    if device == "cuda" and case.ceiling:
+        say("the GPU's bandwidth and rate")
+        for name in passed:
+            rounds = len(results[name].rounds_s)
+            results[name].floors = gpu.floors(config, case.workload, results[name].precision, rounds)
     loaded.clear()
     passed.clear()
     products.clear()
     gc.collect()
-    for name in names:
+    for name in names if alone else ():
         if results[name].passed:
             say(f"{name} alone in a process of its own: peak memory, {case.alone_rounds} timed rounds")
             results[name].alone = run_alone(case, name, files, device=device, threads=threads)
@@ -118,19 +137,23 @@ def _check(
     loaded: Mapping[str, Contender],
     results: Mapping[str, Measurement],
     say: Say,
+    device: str,
 ) -> None:
     """Parity of every contender with the baseline; also everybody's warm-up."""
-    judge = Judge(files.checkpoint)
+    judge = Judge(files.checkpoint, case.precision, device if case.precision != "fp32" else "cpu")
     expected = _Expected(loaded[BASELINE], ids, case.workload)
     for name, contender in loaded.items():
         say(f"parity of {name}")
         kind = KINDS[name]
         greedy = kind.parity == "greedy"
+        used_bytes = gpu.used_bytes(device)
         found = contender.generate(ids, case.workload, max_new_tokens=case.workload.max_new_tokens, greedy=greedy)
+        if growth := gpu.growth(used_bytes, device):
+            results[name].device_bytes = growth + (results[name].device_bytes or 0)
         try:
             if kind.parity == "quality":
                 text = [*ids[0], *expected(greedy=False)[0]]
-                results[name].check = check_quality(_quality(name, contender, files, text))
+                results[name].check = check_quality(_quality(name, contender, files, text), kind.precision)
                 results[name].parity = Parity(rows=len(found), excused_rows=0)
             else:
                 if name != BASELINE:
@@ -138,6 +161,10 @@ def _check(
                 call = arguments(case.workload, case.workload.max_new_tokens, greedy)
                 request = check_request(config, ids, **(call | ({"num_return_sequences": 1} if greedy else {})))
                 results[name].parity = judge.check(request, expected(greedy), found)
+                if case.precision != "fp32" and kind.module == "onnx_loop":
+                    text = [*ids[0], *expected(greedy=False)[0]]
+                    words = check_quality(_quality(name, contender, files, text, device), case.precision)
+                    results[name].check += f", but for near-ties in {case.precision}; {words}"
         except ParityError as error:
             results[name].parity = error
 
@@ -145,31 +172,16 @@ def _check(
 _qualities: dict[tuple[str, Files], Evaluation] = {}
 
 
-def _quality(name: str, contender: Contender, files: Files, text: list[int]) -> Evaluation:
+def _quality(name: str, contender: Contender, files: Files, text: list[int], device: str = "cpu") -> Evaluation:
     """A contender's quality on the first text that is met: a size's files are scored once, not in every case."""
     if (name, files) not in _qualities:
         ids = np.array(text)
         score = getattr(contender, "score", None)
-        exported = files.exported(KINDS[name].precision)
+        exported = files.exported(files.precision_of(name))
         _qualities[name, files] = (
-            compare(score, files.checkpoint, ids) if score else evaluate(exported, files.checkpoint, ids)
+            compare(score, files.checkpoint, ids) if score else evaluate(exported, files.checkpoint, ids, device=device)
         )
     return _qualities[name, files]
-
-
-def check_quality(quality: Evaluation) -> str:
-    """The agreement that is asked of a precision below float32, in words.
-
-    Raises:
-        ParityError: If the perplexity is more than 1 % off the float32 model's, on the baseline's own text.
-    """
-    words = (
-        f"perplexity {quality.perplexity_change:+.2%} from fp32, most likely token the same at {quality.agreement:.1%} "
-        f"of {quality.tokens}"
-    )
-    if abs(quality.perplexity_change) > MAX_PERPLEXITY_CHANGE:
-        raise ParityError(f"{words}; at most {MAX_PERPLEXITY_CHANGE:.0%} is allowed")
-    return words
 
 
 class _Expected:
@@ -192,7 +204,7 @@ class _Expected:
 def _products(case: Case, passed: Iterable[str], files: Files, threads: int) -> dict[str, Products]:
     """The products of the exported files that the case times, if it asks for the ceiling."""
     own = [name for name in passed if KINDS[name].module == "onnx_loop" and case.ceiling]
-    return {name: Products(files.exported(KINDS[name].precision), case.workload, threads) for name in own}
+    return {name: Products(files.exported(files.precision_of(name)), case.workload, threads) for name in own}
 
 
 def _time(

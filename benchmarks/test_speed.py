@@ -15,7 +15,6 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.cases import Case
-from benchmarks.contenders import KINDS
 from benchmarks.measure import Measurement
 from gptloop.metrics import time_per_output_token_s, tokens_per_s
 from gptloop.parity import Parity, ParityError
@@ -77,7 +76,7 @@ def extra_info(case: Case, contender: str, measured: Measurement, parity: Parity
         "workload": w.id,
         "workload_title": w.title,
         "contender": contender,
-        "precision": KINDS[contender].precision,
+        "precision": measured.precision,
         "weights": measured.weights,
         "device": measured.device,
         "prompts": w.prompts,
@@ -91,7 +90,8 @@ def extra_info(case: Case, contender: str, measured: Measurement, parity: Parity
         "time_per_output_token_s": time_per_output_token_s(total_s, ttft_s, w.max_new_tokens),
         "tokens_per_s": tokens_per_s(total_s, rows, w.max_new_tokens),
         "load_s": measured.alone.get("load_s", measured.load_s),
-        "peak_memory_bytes": measured.alone.get("peak_memory_bytes"),
+        # On a GPU, the device's; elsewhere the process's.
+        "peak_memory_bytes": measured.device_bytes or measured.alone.get("peak_memory_bytes"),
         "alone_rounds_s": measured.alone.get("rounds_s", []),
         **ceiling_info(measured),
         **early_info(case, measured, ttft_s),

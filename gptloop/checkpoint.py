@@ -31,6 +31,9 @@ SIZES: dict[str, dict[str, int]] = {
     "gpt2-xl": {"n_embd": 1600, "n_layer": 48, "n_head": 25},
 }
 
+# The floating-point precisions, by the names that gptloop has for them.
+TORCH_TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
 Model = GPT2LMHeadModel | str | Path
 
 

@@ -24,12 +24,15 @@ import onnx_ir as ir
 import torch
 
 from gptloop import graph, names
-from gptloop.checkpoint import Checkpoint, Model, open_checkpoint, query_scale
+from gptloop.checkpoint import TORCH_TYPES, Checkpoint, Model, open_checkpoint, query_scale
+from gptloop.graph.lean import FLAVORS, build_lean
+from gptloop.graph.model import FLOAT_TYPES
 from gptloop.graph.weights import SCALE
 from gptloop.model_file import read_model
+from gptloop.request import whole_number
 from gptloop.tokenizer import read_tokenizer
 
-PRECISIONS = ("fp32", "int8")
+PRECISIONS = (*FLOAT_TYPES, "int8")
 EXTERNAL_FROM_BYTES = 1024  # smaller tensors (constants, shapes) stay in the .onnx file, where a reader sees them
 PROTOBUF_MAX_BYTES = 2**31 - 1
 HASH_DIGITS = 16
@@ -42,6 +45,8 @@ def export(
     path: str | Path,
     *,
     precision: str = "fp32",
+    flavor: str = "standard",
+    max_new_tokens: int | None = None,
     single_file: bool = False,
     progress: Progress | None = None,
 ) -> Path:
@@ -55,7 +60,11 @@ def export(
     Args:
         model: A GPT2LMHeadModel, a hub id, or a local directory with config.json and safetensors.
         path: The .onnx file to write; its folder must exist.
-        precision: "fp32", or "int8": matrices in 8 bits, about a quarter of the size.
+        precision: "fp32"; "fp16" or "bf16": weights, activations and KV cache in half precision; or "int8": matrices
+            in 8 bits, about a quarter of the size.
+        flavor: "standard"; or "lean", "fixed", "fused" or "unrolled", graphs for a GPU that sample by temperature and
+            one top_k and end at max_new_tokens only (gptloop.graph.lean says how they differ).
+        max_new_tokens: The number that an "unrolled" graph generates; of no other flavor.
         single_file: Put the weights into the .onnx file itself; up to protobuf's 2 GB.
         progress: Called with (tensors written, tensors in all).
 
@@ -63,13 +72,15 @@ def export(
         `path`.
 
     Raises:
-        ValueError: If the precision is unknown, the path does not end in .onnx, the configuration is not supported, the
-            tokenizer cannot be read, or a single file would be too large.
+        ValueError: If the precision or flavor is unknown or max_new_tokens does not fit it, the path does not end in
+            .onnx, the configuration is not supported, the tokenizer cannot be read, a single file would be too large,
+            or a weight is beyond the precision's range.
         FileNotFoundError: If the folder of `path` or a file of the checkpoint does not exist.
     """
     path = Path(path)
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    _check_flavor(flavor, precision, max_new_tokens)
     if path.suffix != ".onnx":
         raise ValueError(f"the model file must end in .onnx, got {path.name!r}")
     if not path.parent.is_dir():
@@ -77,8 +88,15 @@ def export(
     if path.is_dir():
         raise ValueError(f"the model file cannot be a folder: {path}")
     checkpoint = open_checkpoint(model)
-    onnx_model = graph.build(checkpoint.config, stored_tensors(checkpoint, precision), precision)
+    if flavor == "standard":
+        onnx_model = graph.build(checkpoint.config, stored_tensors(checkpoint, precision), precision)
+    else:
+        tensors = stored_tensors(checkpoint, precision)
+        onnx_model = build_lean(checkpoint.config, tensors, precision, flavor, max_new_tokens)
     onnx_model.metadata_props.update(describe(checkpoint, precision))
+    onnx_model.metadata_props[names.META_FLAVOR] = flavor
+    if max_new_tokens is not None:
+        onnx_model.metadata_props[names.META_MAX_NEW_TOKENS] = str(max_new_tokens)
     if single_file:
         size = sum(tensor.nbytes for tensor in _initial_tensors(onnx_model))
         if size > PROTOBUF_MAX_BYTES:
@@ -95,6 +113,20 @@ def export(
     return path
 
 
+def _check_flavor(flavor: str, precision: str, max_new_tokens: int | None) -> None:
+    if flavor not in ("standard", *FLAVORS):
+        raise ValueError(f"flavor must be one of standard, {', '.join(FLAVORS)}, got {flavor!r}")
+    if flavor == "fused" and precision == "int8":
+        raise ValueError("flavor 'fused' is for floating-point precisions, got precision 'int8'")
+    if flavor != "unrolled":
+        if max_new_tokens is not None:
+            raise ValueError(f"max_new_tokens is fixed in flavor 'unrolled' only, got {max_new_tokens} for {flavor!r}")
+    elif max_new_tokens is None:
+        raise ValueError("flavor 'unrolled' needs max_new_tokens, the number of steps that are written out")
+    else:
+        whole_number("max_new_tokens", max_new_tokens, at_least=1)
+
+
 def stored_tensors(checkpoint: Checkpoint, precision: str) -> dict[str, ir.TensorProtocol]:
     """The checkpoint's tensors as the graph wants them, each computed only while it is written."""
     stored: dict[str, ir.TensorProtocol] = {}
@@ -102,8 +134,20 @@ def stored_tensors(checkpoint: Checkpoint, precision: str) -> dict[str, ir.Tenso
         if precision == "int8" and tensor.ndim == 2:
             stored |= _lazy_int8(checkpoint, name)
         else:
-            stored[name] = _lazy(name, tensor.shape, ir.DataType.FLOAT, functools.partial(_read, checkpoint, name))
+            dtype = "fp32" if precision == "int8" else precision
+            read = functools.partial(_rounded, checkpoint, name, TORCH_TYPES[dtype])
+            stored[name] = _lazy(name, tensor.shape, FLOAT_TYPES[dtype], read)
     return stored
+
+
+def _rounded(checkpoint: Checkpoint, name: str, dtype: torch.dtype) -> torch.Tensor:
+    tensor = _read(checkpoint, name)
+    rounded = tensor.to(dtype)
+    if dtype != torch.float32 and not rounded.isfinite().all():
+        raise ValueError(
+            f"{name} goes up to {tensor.abs().max():g}, beyond the largest {dtype} number {torch.finfo(dtype).max:g}"
+        )
+    return rounded
 
 
 class Exported(NamedTuple):
@@ -167,9 +211,13 @@ def _read(checkpoint: Checkpoint, name: str) -> torch.Tensor:
 
 
 def _lazy(name: str, shape: Sequence[int], dtype: ir.DataType, evaluate: Callable[[], torch.Tensor]) -> ir.LazyTensor:
-    return ir.LazyTensor(
-        lambda: ir.tensor(evaluate().contiguous().numpy(), name=name), dtype=dtype, shape=ir.Shape(shape), name=name
-    )
+    def tensor() -> ir.TensorProtocol:
+        values = evaluate().contiguous()
+        if dtype == ir.DataType.BFLOAT16:  # which numpy has no type for
+            return ir.tensor(values.view(torch.uint16).numpy().view(dtype.numpy()), name=name)
+        return ir.tensor(values.numpy(), name=name)
+
+    return ir.LazyTensor(tensor, dtype=dtype, shape=ir.Shape(shape), name=name)
 
 
 def _scale_query(checkpoint: Checkpoint, name: str, tensor: torch.Tensor) -> torch.Tensor:

@@ -75,8 +75,8 @@ def structure_of(proto: onnx.ModelProto, file_bytes: dict[str, int]) -> Structur
         file_bytes: Size by file.
     """
     graph = proto.graph
-    (loop,) = (node for node in graph.node if node.op_type == "Loop")
-    body = loop.attribute[0].g
+    loops = [node.attribute[0].g for node in graph.node if node.op_type == "Loop"]
+    body = loops[0] if loops else onnx.GraphProto()  # an unrolled graph has none
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     config = json.loads(metadata[names.META_CONFIG])
     body_nodes = list(_walk(body))

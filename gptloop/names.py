@@ -25,6 +25,7 @@ EOS_TOKEN_IDS = "eos_token_ids"  # int64 [E]; -1 alone for none
 PAD_TOKEN_ID = "pad_token_id"  # int64 [1]; follows a row's end
 RETURN_LOGPROBS = "return_logprobs"  # bool [1]; without it both outputs of log-probabilities are 0
 SEED = "seed"  # int64 [B], 0 to 2^63 - 1
+UNIFORMS = "uniforms"  # float32 [N, S, 1] in 0 to 1, in place of the seed where the number of new tokens is fixed
 
 # Outputs: new tokens only.
 SEQUENCES = "sequences"  # int64 [B, R, N]
@@ -38,6 +39,8 @@ META_WEIGHTS = "gptloop_weights"
 META_CONFIG = "gptloop_config"
 META_PRECISION = "gptloop_precision"
 META_OPSET = "gptloop_opset"
+META_FLAVOR = "gptloop_flavor"  # "standard", also where absent, or one of gptloop.graph.lean's
+META_MAX_NEW_TOKENS = "gptloop_max_new_tokens"  # where it is fixed
 META_TOKENIZER = "gptloop_tokenizer"  # name of the file beside the model; absent where there is none
 
 # The two graphs of gptloop.graph.step, run by benchmarks.contenders.onnx_step. The prefill has the inputs above, and

@@ -12,11 +12,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
+from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented
 
-from gptloop import names
+from gptloop import cuda_graph, names
+from gptloop.cuda_graph import CapturedCalls
+from gptloop.lean_call import lean_feeds
 from gptloop.loop import Loop, Outputs
 from gptloop.model_file import read_model
 from gptloop.request import Request, whole_number
+from gptloop.session import CUDA, open_session
+
+ON_HOST = (names.TOP_K, names.NUM_RETURN_SEQUENCES)  # inputs that are sizes of tensors
 
 
 class _Bounds:
@@ -30,12 +36,17 @@ class OnnxLoop(Loop):
 
     Args:
         path: The .onnx file that `gptloop.export` wrote, its data file beside it.
-        device: "cpu", "cuda", or "auto" for CUDA where this ONNX Runtime has it.
+        device: "cpu", "cuda", or "auto" for CUDA where it loads.
         threads: Threads of one product; ONNX Runtime's own choice (one per physical core) unless given.
+
+    Attributes:
+        device: "cpu" or "cuda", where it runs.
+        flavor: The file's, of which some have fewer features: `generate` refuses what the file cannot do.
 
     Raises:
         FileNotFoundError: If the model file or its data file is missing.
-        ValueError: If either is truncated or no gptloop model, or the device or `threads` is not usable.
+        ValueError: If either is truncated or no gptloop model, the device or `threads` is not usable, or the precision
+            does not run on the device.
     """
 
     def __init__(self, path: str | Path, *, device: str = "auto", threads: int | None = None):
@@ -45,11 +56,47 @@ class OnnxLoop(Loop):
         options = ort.SessionOptions()
         if threads is not None:
             options.intra_op_num_threads = whole_number("threads", threads, at_least=1)
-        self.session = ort.InferenceSession(self.path, options, providers=_providers(device))
+        self.flavor = self.metadata.get(names.META_FLAVOR, "standard")
+        fixed = self.metadata.get(names.META_MAX_NEW_TOKENS)
+        self._max_new_tokens = None if fixed is None else int(fixed)
+        self.session = self._open(device, options)
+        self.device = "cuda" if CUDA in self.session.get_providers() else "cpu"
+        self._captured = CapturedCalls(self.session, ON_HOST, self.device) if self.flavor == "unrolled" else None
+
+    def _open(self, device: str, options: ort.SessionOptions) -> ort.InferenceSession:
+        cuda_options = cuda_graph.OPTIONS if self.flavor == "unrolled" else None
+        try:
+            return open_session(self.path, device=device, options=options, cuda_options=cuda_options)
+        except NotImplemented as error:
+            precision = self.metadata[names.META_PRECISION]
+            raise ValueError(f"{self.path} is in {precision}, for which this device has no kernels: {error}") from None
 
     def _run(self, request: Request) -> Outputs:
-        outputs = self.session.run([names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS], feeds(request))
-        return Outputs(*(x.reshape(-1, x.shape[-1]) for x in outputs))  # [B, R, N] -> [B * R, N]
+        lean = self.flavor != "standard"
+        inputs = lean_feeds(request, self.flavor, self._max_new_tokens) if lean else feeds(request)
+        wanted = [names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS] if request.return_logprobs else [names.SEQUENCES]
+        if self._captured:
+            shape = (*request.input_ids.shape[:1], request.num_return_sequences, request.max_new_tokens)
+            outputs = [self._captured.run(inputs, names.SEQUENCES, np.zeros(shape, np.int64))]
+        else:
+            outputs = run_bound(self.session, inputs, wanted)
+        outputs = [x.reshape(-1, x.shape[-1]) for x in outputs]  # [B, R, N] -> [B * R, N]
+        if not request.return_logprobs:
+            outputs += [np.zeros(outputs[0].shape, np.float32)] * 2
+        return Outputs(*outputs)
+
+
+def run_bound(
+    session: ort.InferenceSession, inputs: dict[str, npt.NDArray[Any]], outputs: list[str]
+) -> list[npt.NDArray[Any]]:
+    """Run with inputs and outputs bound, so that of what is computed on a device nothing else leaves it."""
+    binding = session.io_binding()
+    for name, value in inputs.items():
+        binding.bind_cpu_input(name, np.ascontiguousarray(value))
+    for name in outputs:
+        binding.bind_output(name, "cpu")
+    session.run_with_iobinding(binding)
+    return binding.copy_outputs_to_cpu()
 
 
 def feeds(request: Request) -> dict[str, npt.NDArray[Any]]:
@@ -70,17 +117,3 @@ def feeds(request: Request) -> dict[str, npt.NDArray[Any]]:
         names.RETURN_LOGPROBS: np.array([request.return_logprobs]),
         names.SEED: request.seed,
     }
-
-
-def _providers(device: str) -> list[str]:
-    available = ort.get_available_providers()
-    if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {device!r}")
-    if device == "cuda" and "CUDAExecutionProvider" not in available:
-        raise ValueError(
-            f"device 'cuda' was asked for, but this ONNX Runtime {ort.__version__} offers {', '.join(available)}; "
-            "install onnxruntime-gpu"
-        )
-    if device != "cpu" and "CUDAExecutionProvider" in available:
-        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    return ["CPUExecutionProvider"]

@@ -13,13 +13,13 @@ import onnx
 import pytest
 
 from benchmarks import ceiling, contenders
-from benchmarks.cases import CONTENDERS, PEERS, Case, Workload, grid
+from benchmarks.cases import CONTENDERS, GPU_GRID, PEERS, Case, Workload, grid
 from benchmarks.contenders import KINDS, AbsentError, Files
-from benchmarks.measure import check_quality, measure
+from benchmarks.measure import measure
 from benchmarks.test_speed import extra_info
 from gptloop import export
 from gptloop.evaluate import compare, evaluate
-from gptloop.parity import Judge, ParityError
+from gptloop.parity import Judge, ParityError, check_quality
 from gptloop.request import check_request
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -52,7 +52,8 @@ def loaded(name: str, files: Files):
 
 
 def test_every_contender_of_the_grids_is_known():
-    assert set(CONTENDERS + PEERS) == set(KINDS)
+    on_gpus = {name for case in GPU_GRID for name in case.contenders}
+    assert {*CONTENDERS, *PEERS, *on_gpus} == set(KINDS)
 
 
 @pytest.mark.parametrize("workload", [ROWS, PROMPTS], ids=lambda workload: workload.id)
@@ -85,15 +86,15 @@ def test_an_int8_contenders_quality_is_within_the_bound_on_a_trained_model(train
     assert found.tokens == len(ids) - 1
     assert found.source_perplexity < 2
     assert found.agreement >= 0.99
-    assert check_quality(found)
+    assert check_quality(found, "int8")
 
 
 def test_a_scorer_that_is_far_off_is_refused(tiny):
     """Compared with the source's own opinion, an even one is worse."""
     ids = np.arange(20)
     even = np.full(19, -math.log(97)), np.zeros(19, np.int64)
-    with pytest.raises(ParityError, match="at most 1%"):
-        check_quality(compare(lambda piece: even, tiny.model, ids))
+    with pytest.raises(ParityError, match=r"at most 1\.0%"):
+        check_quality(compare(lambda piece: even, tiny.model, ids), "int8")
 
 
 @pytest.mark.parametrize("name", PEERS)

@@ -237,7 +237,7 @@ def test_what_is_called_onnx_but_is_no_file_does_not_disturb_an_export(old, new,
 
 
 def test_an_unknown_precision_is_refused_with_the_known_ones(new, tmp_path):
-    with pytest.raises(ValueError, match="precision must be one of fp32, int8, got 'fp8'"):
+    with pytest.raises(ValueError, match="precision must be one of fp32, fp16, bf16, int8, got 'fp8'"):
         export(new, tmp_path / "model.onnx", precision="fp8")
 
 

@@ -417,7 +417,7 @@ def test_an_unknown_device_is_refused_by_name(tiny):
 
 def test_cuda_is_refused_where_onnx_runtime_has_none(tiny, monkeypatch):
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(ValueError, match=r"'cuda' was asked for.*CPUExecutionProvider; install onnxruntime-gpu"):
+    with pytest.raises(ValueError, match=r"'cuda' was asked for.*CPUExecutionProvider\): install onnxruntime-gpu"):
         OnnxLoop(tiny.path, device="cuda")
 
 

@@ -41,7 +41,7 @@ def threefry_graph(small_graph):
 @pytest.fixture(scope="module")
 def uniforms_graph(small_graph):
     def trace(op, seed, R, N):
-        return [call.uniforms(op, seed, call.Call(B=None, R=R, P=None, N=N))]
+        return [call.uniforms(op, seed, call.Call(B=op.Shape(seed), R=R, P=None, N=N))]
 
     inputs = {"seed": ("INT64", ["B"]), "R": ("INT64", [1]), "N": ("INT64", [1])}
     return small_graph(trace, inputs, ["FLOAT"])

@@ -29,7 +29,7 @@ class Kind:
 
     Attributes:
         module: Where it lives in this package.
-        precision: Of its products.
+        precision: Of its products; that of the case where it is "fp32".
         parity: What is compared with the baseline before it is timed: its tokens while "sampling"; its "greedy" tokens,
             where it draws random numbers of its own; or its "quality", where it computes in a lower precision.
     """
@@ -48,6 +48,10 @@ KINDS = {
     "onnx": Kind("onnx_loop"),
     "onnx_int8": Kind("onnx_loop", precision="int8", parity="quality"),
     "onnx_step": Kind("onnx_step"),
+    "onnx_lean": Kind("onnx_flavor"),
+    "onnx_fixed": Kind("onnx_flavor"),
+    "onnx_fused": Kind("onnx_flavor"),
+    "onnx_unrolled": Kind("onnx_unrolled"),
     "ctranslate2": Kind("ctranslate2_generator", parity="greedy"),
     "ctranslate2_int8": Kind("ctranslate2_generator", precision="int8", parity="quality"),
     "openvino": Kind("openvino_loop"),
@@ -63,21 +67,34 @@ class Files:
         onnx: The model exported from it, in fp32.
         onnx_int8: The same in int8.
         weights: "pretrained" or "random, seed S".
+        precision: Of the contenders that have none of their own.
     """
 
     checkpoint: Path
     onnx: Path
     onnx_int8: Path
     weights: str
+    precision: str = "fp32"
 
     @classmethod
     def of(cls, size: str, folder: Path, checkpoint: Path, weights: str) -> Files:
         """The files of a size whose exported models lie in a folder."""
         return cls(checkpoint, folder / f"{size}.onnx", folder / f"{size}-int8.onnx", weights)
 
+    def precision_of(self, name: str) -> str:
+        """That in which a contender runs on these files."""
+        own = KINDS[name].precision
+        return self.precision if own == "fp32" else own
+
     def exported(self, precision: str) -> Path:
         """The model exported in a precision."""
-        return {"fp32": self.onnx, "int8": self.onnx_int8}[precision]
+        if precision in ("fp32", "int8"):
+            return self.onnx if precision == "fp32" else self.onnx_int8
+        return self.flavored(f"{precision}")
+
+    def flavored(self, words: str) -> Path:
+        """A model exported in another way than the usual two, by the words that tell it apart."""
+        return self.onnx.with_name(f"{self.onnx.stem}-{words}.onnx")
 
     def to_json(self) -> dict[str, str]:
         """For a process of its own."""
@@ -86,8 +103,9 @@ class Files:
     @classmethod
     def from_json(cls, record: dict[str, str]) -> Files:
         """The inverse of `to_json`."""
-        paths = {name: Path(value) for name, value in record.items() if name != "weights"}
-        return cls(**paths, weights=record["weights"])
+        texts = ("weights", "precision")
+        paths = {name: Path(value) for name, value in record.items() if name not in texts}
+        return cls(**paths, weights=record["weights"], precision=record["precision"])
 
 
 class Contender(Protocol):

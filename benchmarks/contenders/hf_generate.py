@@ -9,11 +9,12 @@ from transformers import GPT2LMHeadModel
 
 from benchmarks.cases import Workload
 from benchmarks.contenders import Files, Tokens
+from gptloop.checkpoint import TORCH_TYPES
 
 
 def load(name: str, files: Files, *, device: str, threads: int) -> "HuggingFace":
     """From the checkpoint."""
-    return HuggingFace(files.checkpoint, device)
+    return HuggingFace(files.checkpoint, device, TORCH_TYPES[files.precision])
 
 
 class HuggingFace:
@@ -22,10 +23,11 @@ class HuggingFace:
     Args:
         checkpoint: Directory.
         device: "cpu" or "cuda".
+        dtype: Of weights and KV cache.
     """
 
-    def __init__(self, checkpoint: Path, device: str):
-        self._model = GPT2LMHeadModel.from_pretrained(checkpoint).eval()
+    def __init__(self, checkpoint: Path, device: str, dtype: torch.dtype = torch.float32):
+        self._model = GPT2LMHeadModel.from_pretrained(checkpoint, dtype=dtype).eval()
         self._model.to(device)
         # The same work as everybody: no early stop.
         self._model.generation_config.eos_token_id = None

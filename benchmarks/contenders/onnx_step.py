@@ -15,23 +15,38 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from benchmarks.contenders import Files, OfLoop
+from benchmarks.contenders import Files, OfLoop, onnx_loop
 from gptloop import names
 from gptloop.loop import Loop, Outputs
 from gptloop.model_file import read_model
 from gptloop.onnx_loop import feeds
 from gptloop.request import Request
+from gptloop.session import open_session
+
+# Parts of the names of what a decode step reads on the CPU, on a GPU, too: shapes, sizes and the conditions of Ifs.
+ON_HOST = (
+    "handed.shapes.",
+    "handed.P",
+    "settings.k_max_1",
+    "settings.any_",
+    "settings.return_logprobs",
+    "rules.penalized",
+    "rules.min_new_tokens",
+    "stop.active",
+)
 
 
 def prepare(name: str, files: Files) -> None:
     """Author both graphs beside the exported model."""
-    if not _path(files.onnx, "decode").exists():
-        export_step(files.onnx)
+    onnx_loop.prepare(name, files)
+    exported = files.exported(files.precision)
+    if not _path(exported, "decode").exists():
+        export_step(exported)
 
 
 def load(name: str, files: Files, *, device: str, threads: int) -> OfLoop:
     """From the two files."""
-    return OfLoop(StepLoop(files.onnx, device=device, threads=threads))
+    return OfLoop(StepLoop(files.exported(files.precision), device=device, threads=threads))
 
 
 def export_step(path: Path) -> None:
@@ -62,10 +77,9 @@ class StepLoop(Loop):
         super().__init__(SimpleNamespace(**json.loads(read_model(path).metadata[names.META_CONFIG])))
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
-        provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
         self._device = device
         self._prefill, self._decode = (
-            ort.InferenceSession(_path(path, part), options, providers=[provider]) for part in ("prefill", "decode")
+            open_session(_path(path, part), device=device, options=options) for part in ("prefill", "decode")
         )
 
     def _run(self, request: Request) -> Outputs:
@@ -97,6 +111,6 @@ class StepLoop(Loop):
         output_names = [output.name for output in session.get_outputs()]
         binding.clear_binding_outputs()
         for name in output_names:
-            binding.bind_output(name, self._device)
+            binding.bind_output(name, "cpu" if any(part in name for part in ON_HOST) else self._device)
         session.run_with_iobinding(binding)
         return dict(zip(output_names, binding.get_outputs(), strict=True))

@@ -15,6 +15,7 @@ from transformers import CompileConfig
 from benchmarks.cases import Workload
 from benchmarks.contenders import AbsentError, Files, Tokens
 from benchmarks.contenders.hf_generate import HuggingFace
+from gptloop.checkpoint import TORCH_TYPES
 
 
 def load(name: str, files: Files, *, device: str, threads: int) -> "CompiledHuggingFace":
@@ -30,7 +31,7 @@ def load(name: str, files: Files, *, device: str, threads: int) -> "CompiledHugg
             torch.compile(lambda x: x + 1)(torch.zeros(8, device=device))
     except Exception as error:  # inductor raises whatever its compiler makes of the machine
         raise AbsentError(f"torch.compile does not work here: {str(error).strip().splitlines()[0]}") from error
-    return CompiledHuggingFace(files.checkpoint, device)
+    return CompiledHuggingFace(files.checkpoint, device, TORCH_TYPES[files.precision])
 
 
 class CompiledHuggingFace(HuggingFace):
@@ -44,7 +45,8 @@ class CompiledHuggingFace(HuggingFace):
 
     def options(self, workload: Workload) -> dict[str, Any]:
         """What `generate` is given besides the work."""
-        config = CompileConfig(mode="default", dynamic=False)  # its default mode is about CUDA graphs
+        mode = "default" if self._model.device.type == "cpu" else "reduce-overhead"  # the latter is about CUDA graphs
+        config = CompileConfig(mode=mode, dynamic=False)
         config._compile_all_devices = True  # type: ignore[assignment]  # a switch without a type
         return {
             "cache_implementation": "static",

@@ -4,12 +4,13 @@ import torch
 
 from benchmarks.contenders import Files, OfLoop
 from gptloop import TorchLoop
+from gptloop.checkpoint import TORCH_TYPES
 from gptloop.torch_loop import Padding
 
 
 def load(name: str, files: Files, *, device: str, threads: int) -> OfLoop:
     """From the checkpoint."""
-    return OfLoop(TiledTorchLoop(files.checkpoint, device=device))
+    return OfLoop(TiledTorchLoop(files.checkpoint, device=device, dtype=TORCH_TYPES[files.precision]))
 
 
 class TiledTorchLoop(TorchLoop):

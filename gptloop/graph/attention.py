@@ -11,8 +11,16 @@ from typing import NamedTuple
 import onnx_ir as ir
 from onnxscript import OpBuilder
 
+from gptloop.graph.scope import typed
+
 NEVER = float("-inf")
-LOWEST = -3.4028234663852886e38  # the least float32: unlike -inf it leaves a row that sees nothing else a softmax
+# Unlike -inf they leave a row that sees nothing else a softmax: the least number, or where adding a score to it would
+# overflow (from 16 below the least float16), half of it.
+LOWEST = {
+    ir.DataType.FLOAT: -3.4028234663852886e38,
+    ir.DataType.FLOAT16: -32768.0,
+    ir.DataType.BFLOAT16: -3.3895313892515355e38,
+}
 
 
 class PromptMask(NamedTuple):
@@ -36,10 +44,10 @@ class GeneratedCache(NamedTuple):
     value_BHRTd: ir.Value
 
 
-def prompt_mask(op: OpBuilder, attention_mask: ir.Value, positions_P: ir.Value) -> PromptMask:
-    """From attention_mask, int64 [B, P], and the numbers 0 to P - 1."""
-    padding_BP = op.Where(op.Equal(attention_mask, 0), LOWEST, 0.0)
-    future_PP = op.Where(op.Less(op.Unsqueeze(positions_P, [1]), positions_P), NEVER, 0.0)
+def prompt_mask(op: OpBuilder, attention_mask: ir.Value, positions_P: ir.Value, dtype: ir.DataType) -> PromptMask:
+    """From attention_mask, int64 [B, P], and the numbers 0 to P - 1; in the scores' dtype."""
+    padding_BP = typed(op, op.Where(op.Equal(attention_mask, 0), LOWEST[dtype], 0.0), dtype)
+    future_PP = typed(op, op.Where(op.Less(op.Unsqueeze(positions_P, [1]), positions_P), NEVER, 0.0), dtype)
     padding_B11P = op.Unsqueeze(padding_BP, [1, 2])
     return PromptMask(padding_B11P, op.Add(future_PP, padding_B11P))
 
@@ -83,7 +91,7 @@ def decode(
     qkv: ir.Value,
     prompt: PromptCache,
     mask: PromptMask,
-    past: GeneratedCache,
+    past: GeneratedCache | None,
     shapes: DecodeShapes,
     split_PT: ir.Value,
 ) -> tuple[ir.Value, GeneratedCache]:
@@ -97,7 +105,7 @@ def decode(
         qkv: [S, 3D].
         prompt: This layer's, from the outer scope.
         mask: The prompts', from the outer scope.
-        past: This layer's, carried.
+        past: This layer's, carried; None where nothing is.
         shapes: From the outer scope.
         split_PT: int64 [2], P and the generated length including this token.
 
@@ -105,8 +113,10 @@ def decode(
         [S, D], and the cache with this token appended.
     """
     query, key, value = _split_heads(op, qkv, shapes.BR3Hd)  # [1, B, H, R, d]
-    key_BHRTd = op.Concat(past.key_BHRTd, op.Reshape(key, shapes.BHR1d), axis=3)
-    value_BHRTd = op.Concat(past.value_BHRTd, op.Reshape(value, shapes.BHR1d), axis=3)
+    key_BHRTd, value_BHRTd = op.Reshape(key, shapes.BHR1d), op.Reshape(value, shapes.BHR1d)
+    if past:
+        key_BHRTd = op.Concat(past.key_BHRTd, key_BHRTd, axis=3)
+        value_BHRTd = op.Concat(past.value_BHRTd, value_BHRTd, axis=3)
 
     query_BHRd = op.Reshape(query, shapes.BHRd)
     prompt_scores_BHRP = op.Add(op.MatMul(query_BHRd, prompt.key_BHdP), mask.padding_B11P)
@@ -114,6 +124,49 @@ def decode(
     scores = op.Concat(prompt_scores_BHRP, op.Squeeze(scores_BHRT1, [4]), axis=-1)  # [B, H, R, P + T]
 
     prompt_probs, probs = op.Split(op.Softmax(scores, axis=-1), split_PT, axis=-1, _outputs=2)
+    context_BHR1d = op.MatMul(op.Unsqueeze(probs, [3]), value_BHRTd)
+    context_BHRd = op.Add(op.MatMul(prompt_probs, prompt.value_BHPd), op.Squeeze(context_BHR1d, [3]))
+    return _merge_heads(op, context_BHRd, shapes.D), GeneratedCache(key_BHRTd, value_BHRTd)
+
+
+def decode_in_place(
+    op: OpBuilder,
+    qkv: ir.Value,
+    prompt: PromptCache,
+    mask: PromptMask,
+    past: GeneratedCache,
+    shapes: DecodeShapes,
+    split_PT: ir.Value,
+    own_T: ir.Value,
+    unseen_T: ir.Value,
+) -> tuple[ir.Value, GeneratedCache]:
+    """`decode` with a cache that has its full length T from the start: no shape depends on the step.
+
+    Args:
+        op: As `decode`, like what follows.
+        qkv: [S, 3D].
+        prompt: This layer's.
+        mask: The prompts'.
+        past: This layer's, [B, H, R, T, d], of which this token overwrites one place.
+        shapes: From the outer scope.
+        split_PT: int64 [2], P and T, from the outer scope.
+        own_T: bool, True at this token's place.
+        unseen_T: 0 up to this token's place, NEVER behind it.
+
+    Returns:
+        [S, D], and the cache with this token in its place.
+    """
+    query, key, value = _split_heads(op, qkv, shapes.BR3Hd)  # [1, B, H, R, d]
+    own_T1 = op.Unsqueeze(own_T, [1])
+    key_BHRTd = op.Where(own_T1, op.Reshape(key, shapes.BHR1d), past.key_BHRTd)
+    value_BHRTd = op.Where(own_T1, op.Reshape(value, shapes.BHR1d), past.value_BHRTd)
+
+    query_BHRd = op.Reshape(query, shapes.BHRd)
+    prompt_scores_BHRP = op.Add(op.MatMul(query_BHRd, prompt.key_BHdP), mask.padding_B11P)
+    scores_BHRT = op.Squeeze(op.MatMul(key_BHRTd, op.Unsqueeze(query_BHRd, [4])), [4])
+    probs = op.Softmax(op.Concat(prompt_scores_BHRP, op.Add(scores_BHRT, unseen_T), axis=-1), axis=-1)
+
+    prompt_probs, probs = op.Split(probs, split_PT, axis=-1, _outputs=2)
     context_BHR1d = op.MatMul(op.Unsqueeze(probs, [3]), value_BHRTd)
     context_BHRd = op.Add(op.MatMul(prompt_probs, prompt.value_BHPd), op.Squeeze(context_BHR1d, [3]))
     return _merge_heads(op, context_BHRd, shapes.D), GeneratedCache(key_BHRTd, value_BHRTd)

@@ -26,6 +26,14 @@ def per_row(op: OpBuilder, call: Call, x: ir.Value) -> ir.Value:
     return op.Reshape(x_BRC, op.Concat(op.Mul(call.B, call.R), op.Shape(x, start=2, end=3), axis=0))
 
 
+def on_host(op: OpBuilder, call: Call, x: ir.Value | int) -> ir.Value:
+    """An int64 input or number, [1] or [B], kept on the CPU by an ONNX Runtime with a GPU, and so what follows.
+
+    What is computed from shapes, inputs and constants alone is left there; so a 0 made from a shape is added.
+    """
+    return op.Add(x, op.Sub(call.B, call.B))
+
+
 def uniforms(op: OpBuilder, seed: ir.Value, call: Call) -> ir.Value:
     """The call's uniform numbers, one per row and step; float32 [N, S, 1].
 
@@ -33,10 +41,12 @@ def uniforms(op: OpBuilder, seed: ir.Value, call: Call) -> ir.Value:
     """
 
     def count(size_1: ir.Value) -> threefry.Word:
-        values = op.Cast(op.Range(0, op.Squeeze(size_1), 1), to=ir.DataType.INT32)
+        # Not Range, which a GPU's runtime computes on the GPU: one copy for each of the numbers' bitwise operators.
+        ones = op.Tile(on_host(op, call, 1), size_1)
+        values = op.Cast(op.Sub(op.CumSum(ones, 0), 1), to=ir.DataType.INT32)
         return threefry.Word(op.Div(values, threefry.LIMB), op.Mod(values, threefry.LIMB))
 
-    key = threefry.words_of_int64(op, op.Unsqueeze(seed, [0, 2]))  # [1, B, 1]
+    key = threefry.words_of_int64(op, op.Unsqueeze(on_host(op, call, seed), [0, 2]))  # [1, B, 1]
     step = threefry.Word(*(op.Unsqueeze(limb, [1, 2]) for limb in count(call.N)))  # [N, 1, 1]
     word, _ = threefry.threefry2x32(op, key, (count(call.R), step))  # [N, B, R]
-    return op.Reshape(threefry.uniform(op, word), op.Concat(call.N, [-1], [1], axis=0))
+    return op.Reshape(threefry.uniform(op, word), op.Concat(on_host(op, call, call.N), [-1], [1], axis=0))

@@ -20,7 +20,7 @@ from gptloop.graph.call import Call, per_row
 from gptloop.graph.prefill import Prompts
 from gptloop.graph.processors import Processors
 from gptloop.graph.sampling import Drawn
-from gptloop.graph.scope import branches, scope, subgraph
+from gptloop.graph.scope import branches, scope, subgraph, typed
 from gptloop.graph.stop import Stop, Stopped
 from gptloop.graph.transformer import Transformer
 
@@ -136,7 +136,7 @@ def _decode(
         keys_and_values = [kv for present in presents for kv in present]
         return [stopped.go_on, token_S, generated_ST, stopped.ended_S, *keys_and_values, *stopped.drawn[1:]]
 
-    nothing_yet = op.Expand(0.0, op.Concat(call.B, [H], call.R, [0, d], axis=0))
+    nothing_yet = typed(op, op.Expand(0.0, op.Concat(call.B, [H], call.R, [0, d], axis=0)), transformer.dtype)
     token_S = first.drawn.token
     carried = [token_S, op.Unsqueeze(token_S, [1]), first.ended_S, *[nothing_yet] * 2 * transformer.n_layer]
     body = subgraph(op, decode_one_token, *_body_signature(transformer))
@@ -149,7 +149,7 @@ def _decode(
 def _body_signature(transformer: Transformer) -> tuple[list[ir.Value], list[ir.Value]]:
     """The body's inputs and outputs: names, types and shapes."""
     i64, f32, boolean = ir.DataType.INT64, ir.DataType.FLOAT, ir.DataType.BOOL
-    H, d = transformer.n_head, transformer.head_dim
+    H, d, dtype = transformer.n_head, transformer.head_dim, transformer.dtype
     names = [f"{kind}.{layer}" for layer in range(transformer.n_layer) for kind in ("key", "value")]
     inputs = [
         ir.val("iteration", i64, []),
@@ -157,14 +157,14 @@ def _body_signature(transformer: Transformer) -> tuple[list[ir.Value], list[ir.V
         ir.val("token_past", i64, ["S"]),
         ir.val("generated_past", i64, ["S", "T"]),
         ir.val("ended_past", boolean, ["S"]),
-        *(ir.val(f"past_{name}", f32, ["B", H, "R", "T - 1", d]) for name in names),
+        *(ir.val(f"past_{name}", dtype, ["B", H, "R", "T - 1", d]) for name in names),
     ]
     outputs = [
         ir.val("condition_out", boolean, []),
         ir.val("token_present", i64, ["S"]),
         ir.val("generated_present", i64, ["S", "T + 1"]),
         ir.val("ended_present", boolean, ["S"]),
-        *(ir.val(f"present_{name}", f32, ["B", H, "R", "T", d]) for name in names),
+        *(ir.val(f"present_{name}", dtype, ["B", H, "R", "T", d]) for name in names),
         ir.val("logprob", f32, ["S"]),
         ir.val("raw_logprob", f32, ["S"]),
     ]

@@ -18,10 +18,12 @@ from gptloop.graph.call import Call, per_row, uniforms
 from gptloop.graph.prefill import prefill
 from gptloop.graph.scope import scope
 from gptloop.graph.transformer import Transformer
-from gptloop.graph.weights import Float32Weights, Int8Weights, Weights
+from gptloop.graph.weights import Float32Weights, HalfWeights, Int8Weights, Weights
 
 OPSET = 21
 IR_VERSION = 10  # the one that came with opset 21, so that every runtime of that age reads the file
+
+FLOAT_TYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 
 _I64, _F32 = ir.DataType.INT64, ir.DataType.FLOAT
 INPUTS: dict[str, tuple[ir.DataType, list[int | str]]] = {
@@ -49,7 +51,7 @@ def build(config: Any, tensors: Mapping[str, ir.TensorProtocol], precision: str 
         config: A `transformers.GPT2Config`, checked by `gptloop.checkpoint`.
         tensors: The checkpoint's tensors by their published names; products as [in, out], `lm_head.weight` only where
             it is not the token embedding. They become the outer graph's initializers, unread.
-        precision: "fp32" or "int8", of which the tensors must be.
+        precision: "fp32", "fp16", "bf16" or "int8", of which the tensors must be.
 
     Returns:
         A model with the inputs and outputs of `gptloop.names`, domain ai.onnx only.
@@ -83,7 +85,11 @@ def with_weights(tensors: Mapping[str, ir.TensorProtocol], precision: str) -> tu
     """An empty graph whose initializers are the tensors, and how they are read; arguments as `build`."""
     builder = GraphBuilder(ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name="gptloop"))
     initializers = {name: builder.initializer(tensor, name) for name, tensor in tensors.items()}
-    return builder, Float32Weights(initializers) if precision == "fp32" else Int8Weights(builder.op, initializers)
+    if precision == "int8":
+        return builder, Int8Weights(builder.op, initializers)
+    if precision == "fp32":
+        return builder, Float32Weights(initializers)
+    return builder, HalfWeights(initializers, FLOAT_TYPES[precision])
 
 
 def read_call(op: OpBuilder, inputs: Mapping[str, ir.Value]) -> Call:

@@ -36,7 +36,7 @@ def prefill(
     Returns:
         Logits [B, V] after each prompt, and what the decode steps read.
     """
-    mask = attention.prompt_mask(op, attention_mask, op.Range(0, op.Squeeze(call.P), 1))
+    mask = attention.prompt_mask(op, attention_mask, op.Range(0, op.Squeeze(call.P), 1), transformer.dtype)
     # As Hugging Face derives them: counted from a prompt's first token; padding's own do not matter.
     positions_BP = op.Max(op.Sub(op.CumSum(attention_mask, 1), 1), 0)
     x = op.Reshape(transformer.embed(op, input_ids, positions_BP), [-1, transformer.n_embd])  # [B * P, D]

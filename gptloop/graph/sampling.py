@@ -133,7 +133,7 @@ def _draw(op: OpBuilder, logits_SV: ir.Value, uniform_S1: ir.Value, s: Settings)
         probs_SK = op.Softmax(op.Div(values_SK, s.temperature_S1), axis=-1)
         probs_SK = _cut(op, probs_SK, _nucleus_threshold(op, probs_SK, s), s)
         ids_SK, order_SK = op.TopK(ids_SK, s.k_max_1, largest=0, sorted=1, _outputs=2)
-        index_S1, prob_S1 = _inverse_cdf(op, op.GatherElements(probs_SK, order_SK, axis=1), uniform_S1)
+        index_S1, prob_S1 = inverse_cdf(op, op.GatherElements(probs_SK, order_SK, axis=1), uniform_S1)
         return [op.GatherElements(ids_SK, index_S1, axis=1), prob_S1]
 
     def among_all(op: OpBuilder) -> list[ir.Value]:
@@ -151,7 +151,7 @@ def _draw(op: OpBuilder, logits_SV: ir.Value, uniform_S1: ir.Value, s: Settings)
             return [op.Expand(0.0, op.Shape(s.top_p_S1))]
 
         (threshold_S1,) = branches(op, s.any_top_p, nucleus, no_nucleus, [(_F32, ["S", 1])])
-        return list(_inverse_cdf(op, _cut(op, probs_SV, threshold_S1, s), uniform_S1))
+        return list(inverse_cdf(op, _cut(op, probs_SV, threshold_S1, s), uniform_S1))
 
     token_S1, prob_S1 = branches(op, s.any_whole, among_all, among_k, [(_I64, ["S", 1]), (_F32, ["S", 1])])
     return token_S1, prob_S1
@@ -176,7 +176,7 @@ def _cut(op: OpBuilder, probs_SC: ir.Value, threshold_S1: ir.Value, s: Settings)
     return op.Where(op.Less(probs_SC, floor_S1), 0.0, probs_SC)
 
 
-def _inverse_cdf(op: OpBuilder, weights_SC: ir.Value, uniform_S1: ir.Value) -> tuple[ir.Value, ir.Value]:
+def inverse_cdf(op: OpBuilder, weights_SC: ir.Value, uniform_S1: ir.Value) -> tuple[ir.Value, ir.Value]:
     """Index of the first entry whose running sum exceeds uniform * total, and its share of the total; [S, 1] each.
 
     Counting the entries whose running sum does not, and is still below the total, cannot run past the last entry with a

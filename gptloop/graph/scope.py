@@ -23,6 +23,11 @@ def scope(op: OpBuilder, name: str) -> Iterator[None]:
         op.builder.pop_module()
 
 
+def typed(op: OpBuilder, x: ir.Value, dtype: ir.DataType) -> ir.Value:
+    """A float32 value in another float type; where that is float32, the value itself."""
+    return x if dtype == ir.DataType.FLOAT else op.Cast(x, to=dtype)
+
+
 def subgraph(
     op: OpBuilder, trace: Callable[..., Any], inputs: Sequence[ir.Value], outputs: Sequence[ir.Value]
 ) -> ir.Graph:

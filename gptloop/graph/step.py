@@ -21,7 +21,7 @@ from gptloop.graph.call import Call, per_row
 from gptloop.graph.loop import Rules
 from gptloop.graph.model import INPUTS, IR_VERSION, author, read_call, read_rules
 from gptloop.graph.prefill import Prompts, prefill
-from gptloop.graph.scope import scope
+from gptloop.graph.scope import scope, typed
 from gptloop.graph.stop import Stopped
 from gptloop.graph.transformer import Transformer
 
@@ -96,7 +96,7 @@ def _prefill(builder: GraphBuilder, transformer: Transformer) -> tuple[Handed, C
     with scope(op, "first"):
         none_ended_S = op.Expand(False, op.Mul(call.B, call.R))
         stopped = rules.step(op, per_row(op, call, logits_BV), op.Squeeze([0]), none_ended_S, ())
-    nothing_yet = op.Expand(0.0, op.Concat(call.B, [H], call.R, [0, d], axis=0))
+    nothing_yet = typed(op, op.Expand(0.0, op.Concat(call.B, [H], call.R, [0, d], axis=0)), transformer.dtype)
     caches = [GeneratedCache(op.Identity(nothing_yet), op.Identity(nothing_yet)) for _ in range(transformer.n_layer)]
     token_S = stopped.drawn.token
     carried = Carried(token_S, op.Unsqueeze(token_S, [1]), stopped.ended_S, caches)

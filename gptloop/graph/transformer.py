@@ -46,6 +46,7 @@ class Transformer:
         self.n_head: int = config.n_head
         self.n_embd: int = config.n_embd
         self.head_dim: int = config.n_embd // config.n_head
+        self.dtype = weights.dtype
         self._weights = weights
         self._activation = ACTIVATIONS[config.activation_function]
         self._epsilon: float = config.layer_norm_epsilon

@@ -15,23 +15,31 @@ SCALE = ".scale"  # suffix of the tensor that an int8 tensor is multiplied by
 
 
 class Weights(Protocol):
-    """Tensors by their published names; they are initializers of the outer graph."""
+    """Tensors by their published names; they are initializers of the outer graph.
+
+    Attributes:
+        dtype: Of activations, and so of K and V. Logits are float32 in any case.
+    """
+
+    dtype: ir.DataType
 
     def vector(self, name: str) -> ir.Value:
-        """A bias or layer norm, float32."""
+        """A bias or layer norm."""
 
     def rows(self, op: OpBuilder, name: str, ids: ir.Value) -> ir.Value:
-        """Rows of an embedding: ids [...] -> float32 [..., D]."""
+        """Rows of an embedding: ids [...] -> [..., D]."""
 
     def linear(self, op: OpBuilder, name: str, x: ir.Value) -> ir.Value:
         """Product and bias: [rows, in] -> [rows, out]."""
 
     def head(self, op: OpBuilder, x: ir.Value) -> ir.Value:
-        """Product with the LM head, which is the token embedding unless there is one: [rows, D] -> [rows, V]."""
+        """Product with the LM head, the token embedding unless there is one: [rows, D] -> float32 [rows, V]."""
 
 
 class Float32Weights:
     """All tensors float32, products as Gemm with the bias inside."""
+
+    dtype = ir.DataType.FLOAT
 
     def __init__(self, tensors: Mapping[str, ir.Value]):
         self._tensors = tensors
@@ -51,12 +59,30 @@ class Float32Weights:
         return op.Gemm(x, head_VD, transB=1)
 
 
+class HalfWeights(Float32Weights):
+    """All tensors float16 or bfloat16, and what is computed from them, up to the logits.
+
+    Statistics of a layer norm are float32 (LayerNormalization's stash_type, 1 unless given). An attention's softmax is
+    left in half precision: of numbers in 0 to 1, which ONNX Runtime's CUDA kernel and torch's compute in float32 and
+    round once; on the CPU, ONNX Runtime computes it in float32 altogether.
+    """
+
+    def __init__(self, tensors: Mapping[str, ir.Value], dtype: ir.DataType):
+        super().__init__(tensors)
+        self.dtype = dtype
+
+    def head(self, op: OpBuilder, x: ir.Value) -> ir.Value:
+        return op.Cast(super().head(op, x), to=ir.DataType.FLOAT)
+
+
 class Int8Weights:
     """Matrices int8 with one scale per output column (of an embedding: per row), vectors float32.
 
     Products are dynamic: the activations are quantized to uint8 with one scale per tensor, so a row's result depends a
     little on the rows beside it. The chain of operators is the one that ONNX Runtime fuses into a single kernel.
     """
+
+    dtype = ir.DataType.FLOAT
 
     def __init__(self, op: OpBuilder, tensors: Mapping[str, ir.Value]):
         self._tensors = tensors

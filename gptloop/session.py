@@ -1,0 +1,96 @@
+"""A session of ONNX Runtime on the device that was asked for, or an error that names what is missing for it.
+
+Knows ONNX Runtime's builds, providers and the libraries they load; nothing of what a model computes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib.util
+import io
+import warnings
+from pathlib import Path
+
+import onnxruntime as ort
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+DEVICES = ("auto", "cpu", "cuda")
+
+# float32 is to mean float32: TensorFloat-32 (ONNX Runtime's default where the GPU has it) keeps 10 bits of a factor.
+CUDA_OPTIONS = {"use_tf32": "0"}
+
+PIP_HINT = " (pip install onnxruntime-gpu[cuda,cudnn] brings CUDA's libraries)"
+
+
+def open_session(
+    model: Path | bytes,
+    *,
+    device: str,
+    options: ort.SessionOptions | None = None,
+    cuda_options: dict[str, str] | None = None,
+) -> ort.InferenceSession:
+    """Open a model on a device.
+
+    Args:
+        model: A file or its content.
+        device: "cpu"; "cuda"; or "auto" for CUDA where it really loads, else the CPU (with a warning where this is a
+            build for CUDA).
+        options: The session's.
+        cuda_options: Of the CUDA provider, beside `CUDA_OPTIONS`.
+
+    Raises:
+        ValueError: If the device is unknown, or it is "cuda" and CUDA cannot be used; what is missing is named.
+    """
+    if device not in DEVICES:
+        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {device!r}")
+    if device == "cpu":
+        return ort.InferenceSession(model, options, providers=[CPU])
+    available = ort.get_available_providers()
+    if CUDA not in available:
+        if device == "auto":
+            return ort.InferenceSession(model, options, providers=[CPU])
+        raise ValueError(
+            f"device 'cuda' was asked for, but this ONNX Runtime {ort.__version__} is a build without CUDA (it offers "
+            f"{', '.join(available)}): install onnxruntime-gpu in its place"
+        )
+    preloaded = preload()
+    session = ort.InferenceSession(model, options, providers=[(CUDA, CUDA_OPTIONS | (cuda_options or {})), CPU])
+    if CUDA in session.get_providers():
+        return session
+    # ONNX Runtime says so in its log only, and goes on without CUDA.
+    missing = "; ".join(what for what in (_what_is_missing(), preloaded) if what)
+    if device == "auto":
+        warnings.warn(f"ONNX Runtime runs on the CPU, its CUDA provider did not load: {missing}", stacklevel=4)
+        return session
+    raise ValueError(f"device 'cuda' was asked for, but ONNX Runtime's CUDA provider did not load: {missing}")
+
+
+def preload() -> str:
+    """Load the CUDA libraries that pip installed, so that the provider finds them; what went wrong, in one line.
+
+    They are those of the nvidia packages, which torch for CUDA depends on, too.
+    """
+    if hasattr(ort, "preload_dlls"):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            ort.preload_dlls()
+        return " ".join(printed.getvalue().split())
+    if importlib.util.find_spec("torch"):  # ONNX Runtime before 1.21: torch loads them when it is imported
+        import torch  # noqa: F401, PLC0415
+    return ""
+
+
+def _what_is_missing() -> str:
+    """The library that does not load, in the dynamic linker's words."""
+    folder = Path(ort.__file__).parent / "capi"
+    for library, mode, hint in (
+        ("libcuda.so.1", ctypes.DEFAULT_MODE, " (it comes with the NVIDIA driver)"),
+        (str(folder / "libonnxruntime_providers_shared.so"), ctypes.RTLD_GLOBAL, ""),
+        (str(folder / "libonnxruntime_providers_cuda.so"), ctypes.DEFAULT_MODE, PIP_HINT),
+    ):
+        try:
+            ctypes.CDLL(library, mode)
+        except OSError as error:
+            return f"{error}{hint}"
+    return "all its libraries load, so look at ONNX Runtime's log, and whether nvidia-smi lists a GPU"
