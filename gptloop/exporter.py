@@ -245,7 +245,7 @@ def _write_data(model: ir.Model, path: Path, progress: Progress | None) -> None:
                 tensor.length,
                 tensor.dtype,
                 shape=tensor.shape,
-                name=value.name,
+                name=value.name or "",
                 base_dir=path.parent,
             )
 

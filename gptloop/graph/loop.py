@@ -171,11 +171,11 @@ def _decode(
             go_on = op.Identity(stopped.go_on)
             return [stopped.go_on, go_on, token_S, generated_ST, stopped.ended_S, *_flat(presents), *stopped.drawn[1:]]
 
-        carried = [condition, token_S, generated_ST, ended_S, *no_caches]
+        begun = [condition, token_S, generated_ST, ended_S, *no_caches]
         body = subgraph(op, decode_one_token, *_step_signature(transformer))
         left = op.Sub(trips, start)
         go_on, token_S, generated_ST, ended_S, *caches, later_TS, raw_later_TS = op.Loop(
-            op.Min(block_trips, left), condition, *carried, body=body, _outputs=len(carried) + 2
+            op.Min(block_trips, left), condition, *begun, body=body, _outputs=len(begun) + 2
         )
         return [
             go_on,
@@ -265,6 +265,6 @@ def _block_signature(transformer: Transformer) -> tuple[list[ir.Value], list[ir.
 
 
 def _caches(prefix: str, transformer: Transformer, length: str) -> list[ir.Value]:
-    shape = ["B", transformer.n_head, "R", length, transformer.head_dim]
+    shape: list[int | str] = ["B", transformer.n_head, "R", length, transformer.head_dim]
     kinds = [(layer, kind) for layer in range(transformer.n_layer) for kind in ("key", "value")]
     return [ir.val(f"{prefix}_{kind}.{layer}", transformer.dtype, shape) for layer, kind in kinds]
