@@ -89,7 +89,10 @@ def export(
         raise ValueError(f"the model file cannot be a folder: {path}")
     checkpoint = open_checkpoint(model)
     if flavor == "standard":
-        onnx_model = graph.build(checkpoint.config, stored_tensors(checkpoint, precision), precision)
+        tensors = stored_tensors(checkpoint, precision)
+        # In a single file they would lie twice; and a GPU, for which half precision is meant, packs no weights.
+        repeat = precision in ("fp32", "int8") and not single_file
+        onnx_model = graph.build(checkpoint.config, tensors, precision, repeat_weights=repeat)
     else:
         tensors = stored_tensors(checkpoint, precision)
         onnx_model = build_lean(checkpoint.config, tensors, precision, flavor, max_new_tokens)
@@ -260,16 +263,18 @@ def _write_data(model: ir.Model, path: Path, progress: Progress | None) -> None:
             callback=progress and (lambda _, info: progress(info.index + 1, info.total)),
         )
         data = _name_by_content(unfinished, path, ".data")
-    for tensor in external:
-        model.graph.initializers[tensor.name].const_value = ir.ExternalTensor(
-            data.name,
-            tensor.offset,
-            tensor.length,
-            tensor.dtype,
-            shape=tensor.shape,
-            name=tensor.name,
-            base_dir=path.parent,
-        )
+    stored = {id(weight): tensor for weight, tensor in zip(weights, external, strict=True)}
+    for value in _initializers(model):
+        if tensor := stored.get(id(value.const_value)):
+            value.const_value = ir.ExternalTensor(
+                data.name,
+                tensor.offset,
+                tensor.length,
+                tensor.dtype,
+                shape=tensor.shape,
+                name=value.name or "",
+                base_dir=path.parent,
+            )
 
 
 def _name_by_content(unfinished: Path, path: Path, suffix: str) -> Path:
@@ -283,7 +288,13 @@ def _name_by_content(unfinished: Path, path: Path, suffix: str) -> Path:
 
 
 def _initial_tensors(model: ir.Model) -> list[ir.TensorProtocol]:
-    return [value.const_value for value in model.graph.initializers.values() if value.const_value is not None]
+    """Every tensor that some graph of the model starts with, once."""
+    tensors = {id(value.const_value): value.const_value for value in _initializers(model)}
+    return [tensor for tensor in tensors.values() if tensor is not None]
+
+
+def _initializers(model: ir.Model) -> list[ir.Value]:
+    return [value for graph in model.graphs() for value in graph.initializers.values()]
 
 
 def _commit(model: ir.Model, path: Path) -> None:

@@ -38,7 +38,7 @@ class PromptCache(NamedTuple):
 
 
 class GeneratedCache(NamedTuple):
-    """One layer's K and V of what each row has generated so far: carried by the Loop."""
+    """One layer's K and V of what each row has generated, or of a part of it: carried by a Loop."""
 
     key_BHRTd: ir.Value
     value_BHRTd: ir.Value
@@ -91,9 +91,10 @@ def decode(
     qkv: ir.Value,
     prompt: PromptCache,
     mask: PromptMask,
+    earlier: GeneratedCache | None,
     past: GeneratedCache | None,
     shapes: DecodeShapes,
-    split_PT: ir.Value,
+    split: ir.Value,
 ) -> tuple[ir.Value, GeneratedCache]:
     """Attention of one new token per row on its prompt and on what its row has generated.
 
@@ -105,12 +106,14 @@ def decode(
         qkv: [S, 3D].
         prompt: This layer's, from the outer scope.
         mask: The prompts', from the outer scope.
-        past: This layer's, carried; None where nothing is.
+        earlier: This layer's that no longer grows, from the outer scope; None where there is none.
+        past: This layer's that grows, carried; None where nothing is.
         shapes: From the outer scope.
-        split_PT: int64 [2], P and the generated length including this token.
+        split: int64 [2] or, with an earlier cache, [3]: P, the earlier cache's length, and that of the growing one
+            including this token.
 
     Returns:
-        [S, D], and the cache with this token appended.
+        [S, D], and the growing cache with this token appended.
     """
     query, key, value = _split_heads(op, qkv, shapes.BR3Hd)  # [1, B, H, R, d]
     key_BHRTd, value_BHRTd = op.Reshape(key, shapes.BHR1d), op.Reshape(value, shapes.BHR1d)
@@ -118,15 +121,22 @@ def decode(
         key_BHRTd = op.Concat(past.key_BHRTd, key_BHRTd, axis=3)
         value_BHRTd = op.Concat(past.value_BHRTd, value_BHRTd, axis=3)
 
-    query_BHRd = op.Reshape(query, shapes.BHRd)
-    prompt_scores_BHRP = op.Add(op.MatMul(query_BHRd, prompt.key_BHdP), mask.padding_B11P)
-    scores_BHRT1 = op.MatMul(key_BHRTd, op.Unsqueeze(query_BHRd, [4]))  # K q instead of q K^T: nothing to transpose
-    scores = op.Concat(prompt_scores_BHRP, op.Squeeze(scores_BHRT1, [4]), axis=-1)  # [B, H, R, P + T]
+    present = GeneratedCache(key_BHRTd, value_BHRTd)
+    generated = [earlier, present] if earlier else [present]
 
-    prompt_probs, probs = op.Split(op.Softmax(scores, axis=-1), split_PT, axis=-1, _outputs=2)
-    context_BHR1d = op.MatMul(op.Unsqueeze(probs, [3]), value_BHRTd)
-    context_BHRd = op.Add(op.MatMul(prompt_probs, prompt.value_BHPd), op.Squeeze(context_BHR1d, [3]))
-    return _merge_heads(op, context_BHRd, shapes.D), GeneratedCache(key_BHRTd, value_BHRTd)
+    query_BHRd = op.Reshape(query, shapes.BHRd)
+    scores = [op.Add(op.MatMul(query_BHRd, prompt.key_BHdP), mask.padding_B11P)]
+    query_BHRd1 = op.Unsqueeze(query_BHRd, [4])
+    # K q instead of q K^T: nothing to transpose.
+    scores += [op.Squeeze(op.MatMul(cache.key_BHRTd, query_BHRd1), [4]) for cache in generated]  # [B, H, R, T]
+    probs = op.Softmax(op.Concat(*scores, axis=-1), axis=-1)
+
+    prompt_probs, *probs = op.Split(probs, split, axis=-1, _outputs=1 + len(generated))
+    context_BHRd = op.MatMul(prompt_probs, prompt.value_BHPd)
+    for probs_BHRT, cache in zip(probs, generated, strict=True):
+        context_BHR1d = op.MatMul(op.Unsqueeze(probs_BHRT, [3]), cache.value_BHRTd)
+        context_BHRd = op.Add(context_BHRd, op.Squeeze(context_BHR1d, [3]))
+    return _merge_heads(op, context_BHRd, shapes.D), present
 
 
 def decode_in_place(

@@ -162,7 +162,7 @@ def _append(
 
     def attend(layer: int, qkv: ir.Value) -> ir.Value:
         prompt, mask = decode.prompts.caches[layer], decode.prompts.mask
-        context, present = attention.decode(op, qkv, prompt, mask, past[layer], decode.shapes, split_PT)
+        context, present = attention.decode(op, qkv, prompt, mask, None, past[layer], decode.shapes, split_PT)
         presents.append(present)
         return context
 

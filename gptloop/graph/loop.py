@@ -1,14 +1,16 @@
 """The steps: the first token from the prefill's logits, then the standard Loop, one new token per row and trip.
 
-The Loop's carried values are the last token, the tokens so far (in the end, the result), which rows have ended, and
-every layer's GeneratedCache, which starts empty. The prompts' K and V, the weights, the uniform numbers and the
-settings are read from the outer scope.
+A Loop copies what it carries whenever that grows, so the steps stand in two Loops: the inner one runs a block of steps
+and carries the block's own K and V only, and the outer one appends them to those of the blocks before, which no step
+copies. Both carry the last token, the tokens so far (in the end, the result) and which rows have ended. The prompts'
+K and V, the uniform numbers and the settings are read from the outer scope.
 
 Source: ONNX operator Loop, opset 21.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import onnx_ir as ir
@@ -23,6 +25,9 @@ from gptloop.graph.sampling import Drawn
 from gptloop.graph.scope import branches, scope, subgraph, typed
 from gptloop.graph.stop import Stop, Stopped
 from gptloop.graph.transformer import Transformer
+from gptloop.graph.weights import Repeated
+
+_I64, _F32, _BOOL = ir.DataType.INT64, ir.DataType.FLOAT, ir.DataType.BOOL
 
 
 class Rules(NamedTuple):
@@ -53,7 +58,13 @@ class Rules(NamedTuple):
 
 
 def generate(
-    op: OpBuilder, transformer: Transformer, logits_BV: ir.Value, prompts: Prompts, rules: Rules, call: Call
+    op: OpBuilder,
+    transformer: Transformer,
+    logits_BV: ir.Value,
+    prompts: Prompts,
+    rules: Rules,
+    call: Call,
+    repeated: Repeated | None = None,
 ) -> Drawn:
     """Generate all tokens.
 
@@ -64,6 +75,8 @@ def generate(
         prompts: What the decode steps read of them.
         rules: How to sample and stop.
         call: The call's sizes.
+        repeated: The weights that the steps read, to be stored in the outer Loop's body; the transformer's own unless
+            given.
 
     Returns:
         Tokens int64 and log-probabilities float32, [S, N] each.
@@ -72,19 +85,17 @@ def generate(
         none_ended_S = op.Expand(False, op.Mul(call.B, call.R))
         first = rules.step(op, per_row(op, call, logits_BV), op.Squeeze([0]), none_ended_S, ())
     trips = op.Sub(op.Squeeze(call.N), 1)
-    tokens_SN, *scanned_TS = _decode(op, transformer, first, prompts, rules, call, trips)
+    decoded = _decode(op, transformer, first, prompts, rules, call, trips, repeated)
 
     def with_later(op: OpBuilder) -> list[ir.Value]:
-        pairs = zip(first.drawn[1:], scanned_TS, strict=True)
-        logprobs_NS = [op.Concat(op.Unsqueeze(first_S, [0]), later_TS, axis=0) for first_S, later_TS in pairs]
+        tokens_SN, *logprobs_NS = decoded
         return [op.Identity(tokens_SN), *(op.Transpose(x, perm=[1, 0]) for x in logprobs_NS)]
 
     def first_alone(op: OpBuilder) -> list[ir.Value]:
         return [op.Unsqueeze(x_S, [1]) for x_S in first.drawn]
 
-    # Runtimes differ in what a Loop of no trips returns: scan outputs of [0, 0] (ONNX Runtime), those of the last call
-    # (OpenVINO 2026.4, where the carried values' are wrong, too).
-    outputs = [(dtype, ["S", "N"]) for dtype in (ir.DataType.INT64, ir.DataType.FLOAT, ir.DataType.FLOAT)]
+    # OpenVINO's Loop of no trips does not return the carried values' initial ones (2026.4).
+    outputs = [(dtype, ["S", "N"]) for dtype in (_I64, _F32, _F32)]
     return Drawn(*branches(op, op.And(first.go_on, op.Greater(trips, 0)), with_later, first_alone, outputs))
 
 
@@ -96,8 +107,9 @@ def _decode(
     rules: Rules,
     call: Call,
     trips: ir.Value,
-) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """The Loop, after the first token: all tokens [S, N], and the log-probabilities of the later ones, [trips, S]."""
+    repeated: Repeated | None,
+) -> Drawn:
+    """The Loop over blocks, after the first token: all tokens [S, N], and their log-probabilities [N, S]."""
     H, d = transformer.n_head, transformer.head_dim
     shapes = attention.DecodeShapes(
         D=transformer.n_embd,
@@ -106,66 +118,153 @@ def _decode(
         BHR1d=op.Concat(call.B, [H], call.R, [1, d], axis=0),
     )
     lengths_S = op.Squeeze(per_row(op, call, prompts.lengths_B1), [1])
+    nothing_yet = typed(op, op.Expand(0.0, op.Concat(call.B, [H], call.R, [0, d], axis=0)), transformer.dtype)
+    no_caches = [nothing_yet] * 2 * transformer.n_layer
+    block_trips = _block_trips(op, trips)
 
-    def decode_one_token(
+    def decode_block(
         op: OpBuilder,
-        iteration: ir.Value,
+        block: ir.Value,
         condition: ir.Value,
         token_S: ir.Value,
         generated_ST: ir.Value,
         ended_S: ir.Value,
+        logprobs_TS: ir.Value,
+        raw_logprobs_TS: ir.Value,
         *carried: ir.Value,
     ) -> list[ir.Value]:
-        step = op.Add(iteration, 1)  # also T, the token that is embedded included
-        split_PT = op.Concat(call.P, op.Unsqueeze(step, [0]), axis=0)
-        x = transformer.embed(op, token_S, op.Add(lengths_S, iteration))  # [S, D]
-        presents: list[GeneratedCache] = []
+        layers = transformer.reading(op, repeated.values) if repeated else transformer
+        earlier = _per_layer(carried)
+        start = op.Mul(block, block_trips)  # also the earlier caches' length
+        split_PE = op.Concat(call.P, op.Unsqueeze(start, [0]), axis=0)
 
-        def attend(qkv: ir.Value) -> ir.Value:
-            layer = len(presents)
-            past = GeneratedCache(*carried[2 * layer : 2 * layer + 2])
-            context, present = attention.decode(op, qkv, prompts.caches[layer], prompts.mask, past, shapes, split_PT)
-            presents.append(present)
-            return context
+        def decode_one_token(
+            op: OpBuilder,
+            iteration: ir.Value,
+            condition: ir.Value,
+            went_on: ir.Value,
+            token_S: ir.Value,
+            generated_ST: ir.Value,
+            ended_S: ir.Value,
+            *carried: ir.Value,
+        ) -> list[ir.Value]:
+            past = _per_layer(carried)
+            position = op.Add(start, iteration)
+            step = op.Add(position, 1)
+            split_PET = op.Concat(split_PE, op.Unsqueeze(op.Add(iteration, 1), [0]), axis=0)
+            x = layers.embed(op, token_S, op.Add(lengths_S, position))  # [S, D]
+            presents: list[GeneratedCache] = []
 
-        for layer in range(transformer.n_layer):
-            x = transformer.block(op, layer, x, attend)
-        stopped = rules.step(op, transformer.lm_head(op, x), step, ended_S, (generated_ST,))
-        token_S = stopped.drawn.token
-        generated_ST = op.Concat(generated_ST, op.Unsqueeze(token_S, [1]), axis=1)
-        keys_and_values = [kv for present in presents for kv in present]
-        return [stopped.go_on, token_S, generated_ST, stopped.ended_S, *keys_and_values, *stopped.drawn[1:]]
+            def attend(qkv: ir.Value) -> ir.Value:
+                layer = len(presents)
+                context, present = attention.decode(
+                    op, qkv, prompts.caches[layer], prompts.mask, earlier[layer], past[layer], shapes, split_PET
+                )
+                presents.append(present)
+                return context
 
-    nothing_yet = typed(op, op.Expand(0.0, op.Concat(call.B, [H], call.R, [0, d], axis=0)), transformer.dtype)
-    token_S = first.drawn.token
-    carried = [token_S, op.Unsqueeze(token_S, [1]), first.ended_S, *[nothing_yet] * 2 * transformer.n_layer]
-    body = subgraph(op, decode_one_token, *_body_signature(transformer))
-    _, tokens_SN, *_, logprobs_TS, raw_logprobs_TS = op.Loop(
-        trips, first.go_on, *carried, body=body, _outputs=len(carried) + 2
-    )
-    return tokens_SN, logprobs_TS, raw_logprobs_TS
+            for layer in range(layers.n_layer):
+                x = layers.block(op, layer, x, attend)
+            stopped = rules.step(op, layers.lm_head(op, x), step, ended_S, (generated_ST,))
+            token_S = stopped.drawn.token
+            generated_ST = op.Concat(generated_ST, op.Unsqueeze(token_S, [1]), axis=1)
+            go_on = op.Identity(stopped.go_on)
+            return [stopped.go_on, go_on, token_S, generated_ST, stopped.ended_S, *_flat(presents), *stopped.drawn[1:]]
+
+        begun = [condition, token_S, generated_ST, ended_S, *no_caches]
+        body = subgraph(op, decode_one_token, *_step_signature(transformer))
+        left = op.Sub(trips, start)
+        go_on, token_S, generated_ST, ended_S, *caches, later_TS, raw_later_TS = op.Loop(
+            op.Min(block_trips, left), condition, *begun, body=body, _outputs=len(begun) + 2
+        )
+        return [
+            go_on,
+            token_S,
+            generated_ST,
+            ended_S,
+            op.Concat(logprobs_TS, later_TS, axis=0),
+            op.Concat(raw_logprobs_TS, raw_later_TS, axis=0),
+            *(op.Concat(*parts, axis=3) for parts in zip(_flat(earlier), caches, strict=True)),
+        ]
+
+    token_S, *logprobs_S = first.drawn
+    logprobs_1S = [op.Unsqueeze(x_S, [0]) for x_S in logprobs_S]
+    carried = [token_S, op.Unsqueeze(token_S, [1]), first.ended_S, *logprobs_1S, *no_caches]
+    body = subgraph(op, decode_block, *_block_signature(transformer))
+    if repeated:
+        repeated.store_in(body)
+    blocks = op.Div(op.Sub(op.Add(trips, block_trips), 1), block_trips)
+    _, tokens_SN, _, *logprobs_NS = op.Loop(blocks, first.go_on, *carried, body=body, _outputs=len(carried))[:5]
+    return Drawn(tokens_SN, *logprobs_NS)
 
 
-def _body_signature(transformer: Transformer) -> tuple[list[ir.Value], list[ir.Value]]:
-    """The body's inputs and outputs: names, types and shapes."""
-    i64, f32, boolean = ir.DataType.INT64, ir.DataType.FLOAT, ir.DataType.BOOL
-    H, d, dtype = transformer.n_head, transformer.head_dim, transformer.dtype
-    names = [f"{kind}.{layer}" for layer in range(transformer.n_layer) for kind in ("key", "value")]
+def _block_trips(op: OpBuilder, trips: ir.Value) -> ir.Value:
+    """Tokens per block: the square root of their number, which copies least.
+
+    Of T tokens in blocks of K, a step copies what its block has so far, K / 2 on average, and a block copies what was
+    before it, T / 2 / K for each of its tokens.
+    """
+    root = op.Ceil(op.Sqrt(op.Cast(trips, to=_F32)))
+    return op.Max(op.Cast(root, to=_I64), 1)
+
+
+def _per_layer(carried: Sequence[ir.Value]) -> list[GeneratedCache]:
+    return [GeneratedCache(*pair) for pair in zip(carried[::2], carried[1::2], strict=True)]
+
+
+def _flat(caches: Sequence[GeneratedCache]) -> list[ir.Value]:
+    return [kv for cache in caches for kv in cache]
+
+
+def _step_signature(transformer: Transformer) -> tuple[list[ir.Value], list[ir.Value]]:
+    """Inputs and outputs of a step's body: names, types and shapes."""
     inputs = [
-        ir.val("iteration", i64, []),
-        ir.val("condition", boolean, []),
-        ir.val("token_past", i64, ["S"]),
-        ir.val("generated_past", i64, ["S", "T"]),
-        ir.val("ended_past", boolean, ["S"]),
-        *(ir.val(f"past_{name}", dtype, ["B", H, "R", "T - 1", d]) for name in names),
+        ir.val("iteration", _I64, []),
+        ir.val("condition", _BOOL, []),
+        ir.val("went_on", _BOOL, []),
+        ir.val("token_past", _I64, ["S"]),
+        ir.val("generated_past", _I64, ["S", "T"]),
+        ir.val("ended_past", _BOOL, ["S"]),
+        *_caches("past", transformer, "K - 1"),
     ]
     outputs = [
-        ir.val("condition_out", boolean, []),
-        ir.val("token_present", i64, ["S"]),
-        ir.val("generated_present", i64, ["S", "T + 1"]),
-        ir.val("ended_present", boolean, ["S"]),
-        *(ir.val(f"present_{name}", dtype, ["B", H, "R", "T", d]) for name in names),
-        ir.val("logprob", f32, ["S"]),
-        ir.val("raw_logprob", f32, ["S"]),
+        ir.val("condition_out", _BOOL, []),
+        ir.val("goes_on", _BOOL, []),
+        ir.val("token_present", _I64, ["S"]),
+        ir.val("generated_present", _I64, ["S", "T + 1"]),
+        ir.val("ended_present", _BOOL, ["S"]),
+        *_caches("present", transformer, "K"),
+        ir.val("logprob", _F32, ["S"]),
+        ir.val("raw_logprob", _F32, ["S"]),
     ]
     return inputs, outputs
+
+
+def _block_signature(transformer: Transformer) -> tuple[list[ir.Value], list[ir.Value]]:
+    """Inputs and outputs of a block's body."""
+    inputs = [
+        ir.val("block", _I64, []),
+        ir.val("block_condition", _BOOL, []),
+        ir.val("block_token_past", _I64, ["S"]),
+        ir.val("block_generated_past", _I64, ["S", "T"]),
+        ir.val("block_ended_past", _BOOL, ["S"]),
+        ir.val("block_logprob_past", _F32, ["T", "S"]),
+        ir.val("block_raw_logprob_past", _F32, ["T", "S"]),
+        *_caches("earlier", transformer, "T - 1"),
+    ]
+    outputs = [
+        ir.val("block_condition_out", _BOOL, []),
+        ir.val("block_token_present", _I64, ["S"]),
+        ir.val("block_generated_present", _I64, ["S", "T + K"]),
+        ir.val("block_ended_present", _BOOL, ["S"]),
+        ir.val("block_logprob_present", _F32, ["T + K", "S"]),
+        ir.val("block_raw_logprob_present", _F32, ["T + K", "S"]),
+        *_caches("later", transformer, "T + K - 1"),
+    ]
+    return inputs, outputs
+
+
+def _caches(prefix: str, transformer: Transformer, length: str) -> list[ir.Value]:
+    shape: list[int | str] = ["B", transformer.n_head, "R", length, transformer.head_dim]
+    kinds = [(layer, kind) for layer in range(transformer.n_layer) for kind in ("key", "value")]
+    return [ir.val(f"{prefix}_{kind}.{layer}", transformer.dtype, shape) for layer, kind in kinds]

@@ -18,7 +18,7 @@ from gptloop.graph.call import Call, per_row, uniforms
 from gptloop.graph.prefill import prefill
 from gptloop.graph.scope import scope
 from gptloop.graph.transformer import Transformer
-from gptloop.graph.weights import Float32Weights, HalfWeights, Int8Weights, Weights
+from gptloop.graph.weights import Float32Weights, HalfWeights, Int8Weights, Repeated, Weights
 
 OPSET = 21
 IR_VERSION = 10  # the one that came with opset 21, so that every runtime of that age reads the file
@@ -44,7 +44,9 @@ INPUTS: dict[str, tuple[ir.DataType, list[int | str]]] = {
 }
 
 
-def build(config: Any, tensors: Mapping[str, ir.TensorProtocol], precision: str = "fp32") -> ir.Model:
+def build(
+    config: Any, tensors: Mapping[str, ir.TensorProtocol], precision: str = "fp32", *, repeat_weights: bool = True
+) -> ir.Model:
     """Author the graph of one checkpoint.
 
     Args:
@@ -52,6 +54,8 @@ def build(config: Any, tensors: Mapping[str, ir.TensorProtocol], precision: str 
         tensors: The checkpoint's tensors by their published names; products as [in, out], `lm_head.weight` only where
             it is not the token embedding. They become the outer graph's initializers, unread.
         precision: "fp32", "fp16", "bf16" or "int8", of which the tensors must be.
+        repeat_weights: Whether the steps read initializers of their own, of the same tensors: costs nothing where they
+            are stored as external data, and is faster in ONNX Runtime on the CPU (`weights.Repeated`).
 
     Returns:
         A model with the inputs and outputs of `gptloop.names`, domain ai.onnx only.
@@ -63,7 +67,8 @@ def build(config: Any, tensors: Mapping[str, ir.TensorProtocol], precision: str 
     rules = read_rules(op, inputs, call)
     with scope(op, "prefill"):
         logits_BV, prompts = prefill(op, transformer, inputs[names.INPUT_IDS], inputs[names.ATTENTION_MASK], call)
-    generated = loop.generate(op, transformer, logits_BV, prompts, rules, call)
+    repeated = Repeated(builder.graph.initializers, "steps") if repeat_weights else None
+    generated = loop.generate(op, transformer, logits_BV, prompts, rules, call, repeated)
 
     shape_BRN = op.Concat(call.B, call.R, [-1], axis=0)
     for name, value_SN in zip((names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS), generated, strict=True):

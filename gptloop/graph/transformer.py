@@ -9,7 +9,7 @@ Source: Radford et al., "Language Models are Unsupervised Multitask Learners", 2
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import onnx_ir as ir
@@ -47,9 +47,14 @@ class Transformer:
         self.n_embd: int = config.n_embd
         self.head_dim: int = config.n_embd // config.n_head
         self.dtype = weights.dtype
+        self._config = config
         self._weights = weights
         self._activation = ACTIVATIONS[config.activation_function]
         self._epsilon: float = config.layer_norm_epsilon
+
+    def reading(self, op: OpBuilder, tensors: Mapping[str, ir.Value]) -> Transformer:
+        """The same layers on other values of the same tensors, in the graph that `op` builds."""
+        return Transformer(self._config, self._weights.reading(op, tensors))
 
     def embed(self, op: OpBuilder, ids: ir.Value, positions: ir.Value) -> ir.Value:
         """Token plus position embedding; ids and positions broadcast after embedding."""
