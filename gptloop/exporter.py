@@ -90,9 +90,8 @@ def export(
     checkpoint = open_checkpoint(model)
     if flavor == "standard":
         tensors = stored_tensors(checkpoint, precision)
-        # In a single file they would lie twice; and a GPU, for which half precision is meant, packs no weights.
-        repeat = precision in ("fp32", "int8") and not single_file
-        onnx_model = graph.build(checkpoint.config, tensors, precision, repeat_weights=repeat)
+        # A single file would hold them twice.
+        onnx_model = graph.build(checkpoint.config, tensors, precision, repeat_weights=not single_file)
     else:
         tensors = stored_tensors(checkpoint, precision)
         onnx_model = build_lean(checkpoint.config, tensors, precision, flavor, max_new_tokens)

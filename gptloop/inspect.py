@@ -28,11 +28,13 @@ class Structure:
         opsets: Version by domain.
         inputs: Name and shape of the graph's inputs, in order; likewise outputs.
         graph_nodes: Nodes before and after the Loop, by (domain, operator), branches of an If included.
-        body_nodes: Nodes of the Loop's body, likewise.
+        block_nodes: Nodes that run once for a block of steps, likewise: the outer Loop's body, where there are two.
+        body_nodes: Nodes that run for each step, likewise: the body of the inner Loop, or of the only one.
         nodes_per_layer: Nodes of one transformer block in the body.
         nodes_outside_layers: The body's other nodes: embedding, LM head, sampling, stop.
-        body_weights: Initializers that stand in the body or a branch in it (none, by design).
-        carried: Name and shape of the Loop's carried values.
+        body_weights: Initializers that stand in the step's body or a branch in it (none, by design).
+        block_weights: Initializers of the outer Loop's body: the weights a second time, of the same bytes of the file.
+        carried: Name and shape of what is carried from step to step.
         carried_bytes_per_step: Bytes by which a step makes the carried values of one row grow. A body that appends to
             them copies what is there already each time.
         weight_bytes: Bytes of the outer graph's initializers.
@@ -45,10 +47,12 @@ class Structure:
     inputs: dict[str, str]
     outputs: dict[str, str]
     graph_nodes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    block_nodes: Counter[tuple[str, str]] = field(default_factory=Counter)
     body_nodes: Counter[tuple[str, str]] = field(default_factory=Counter)
     nodes_per_layer: float = 0.0
     nodes_outside_layers: int = 0
     body_weights: tuple[str, ...] = ()
+    block_weights: tuple[str, ...] = ()
     carried: dict[str, str] = field(default_factory=dict)
     carried_bytes_per_step: int = 0
     weight_bytes: int = 0
@@ -75,8 +79,9 @@ def structure_of(proto: onnx.ModelProto, file_bytes: dict[str, int]) -> Structur
         file_bytes: Size by file.
     """
     graph = proto.graph
-    loops = [node.attribute[0].g for node in graph.node if node.op_type == "Loop"]
-    body = loops[0] if loops else onnx.GraphProto()  # an unrolled graph has none
+    bodies = list(_loop_bodies(graph))
+    body = bodies[-1] if bodies else onnx.GraphProto()  # an unrolled graph has none
+    blocks = bodies[:-1]
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     config = json.loads(metadata[names.META_CONFIG])
     body_nodes = list(_walk(body))
@@ -87,10 +92,12 @@ def structure_of(proto: onnx.ModelProto, file_bytes: dict[str, int]) -> Structur
         inputs={value.name: _type(value) for value in graph.input},
         outputs={value.name: _type(value) for value in graph.output},
         graph_nodes=_count(node for node in _walk(graph, into_loops=False)),
+        block_nodes=_count(node for block in blocks for node in _walk(block, into_loops=False)),
         body_nodes=_count(body_nodes),
         nodes_per_layer=in_layers / config["n_layer"],
         nodes_outside_layers=len(body_nodes) - in_layers,
         body_weights=tuple(tensor.name for part in _graphs(body) for tensor in part.initializer),
+        block_weights=tuple(tensor.name for block in blocks for tensor in block.initializer),
         carried={value.name: _type(value) for value in body.input[2:]},
         carried_bytes_per_step=sum(_growth(value) for value in body.input[2:]),
         weight_bytes=sum(_bytes(tensor) for tensor in graph.initializer),
@@ -110,17 +117,33 @@ def render(structure: Structure) -> str:
     if tokenizer and tokenizer not in structure.file_bytes:
         lines.append(f"  {'not there':>19}  {tokenizer}")
     lines += [
-        f"weights\n  {structure.weight_bytes:>13,} bytes in the outer graph, {len(structure.body_weights)} in the body"
+        f"weights\n  {structure.weight_bytes:>13,} bytes in the outer graph, {len(structure.body_weights)} tensors in a step"
     ]
+    if structure.block_weights:
+        lines.append(f"  {len(structure.block_weights):>13,} tensors named again in the outer Loop's body")
     for title, values in (("inputs", structure.inputs), ("outputs", structure.outputs)):
         lines += [title, *(f"  {name:22} {kind}" for name, kind in values.items())]
-    lines += [f"carried by the Loop\n  {carried_text(structure)}"]
+    lines += [f"carried from step to step\n  {carried_text(structure)}"]
     lines += [f"  {structure.carried_bytes_per_step:,} bytes more of each row with each step"]
-    for title, counts in (("outside the Loop", structure.graph_nodes), ("Loop body", structure.body_nodes)):
+    for title, counts in (
+        ("outside the Loop", structure.graph_nodes),
+        ("of a block of steps", structure.block_nodes),
+        ("of a step", structure.body_nodes),
+    ):
+        if not counts:
+            continue
         lines.append(f"nodes {title}: {counts.total()}")
         lines += _count_lines(counts)
-    lines.append(f"nodes per layer in the body: {structure.nodes_per_layer:g}")
+    lines.append(f"nodes per layer of a step: {structure.nodes_per_layer:g}")
     return "\n".join(lines)
+
+
+def _loop_bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The body of the graph's Loop, that of the Loop in it, and so on."""
+    for node in graph.node:
+        if node.op_type == "Loop":
+            yield node.attribute[0].g
+            yield from _loop_bodies(node.attribute[0].g)
 
 
 def _walk(graph: onnx.GraphProto, into_loops: bool = True) -> Iterator[onnx.NodeProto]:
@@ -157,9 +180,9 @@ def _type(value: onnx.ValueInfoProto) -> str:
 
 
 def _growth(carried: onnx.ValueInfoProto) -> int:
-    """Bytes that one step adds to a carried value of one row: nothing where no dimension counts the steps, T."""
+    """Bytes that one step adds to a carried value of one row: nothing where no dimension counts steps, T or K."""
     dims = carried.type.tensor_type.shape.dim
-    if not any(re.search(r"\bT\b", dim.dim_param) for dim in dims):
+    if not any(re.search(r"\b[TK]\b", dim.dim_param) for dim in dims):
         return 0
     itemsize = onnx.helper.tensor_dtype_to_np_dtype(carried.type.tensor_type.elem_type).itemsize
     return itemsize * math.prod(dim.dim_value for dim in dims if not dim.dim_param)

@@ -37,13 +37,17 @@ def _without_data(checkpoint: Any, precision: str) -> tuple[onnx.ModelProto, dic
     model = graph.build(checkpoint.config, stored_tensors(checkpoint, precision), precision)
     model.metadata_props.update(describe(checkpoint, precision))
     location, end = f"model-{'0' * HASH_DIGITS}.data", 0
-    for value in model.graph.initializers.values():
+    stored = [value for part in model.graphs() for value in part.initializers.values()]
+    stored = [value for value in stored if value.const_value.nbytes >= EXTERNAL_FROM_BYTES]
+    offsets: dict[int, int] = {}
+    for tensor in (value.const_value for value in stored):
+        if id(tensor) not in offsets:
+            offsets[id(tensor)], end = end, end + tensor.nbytes
+    for value in stored:
         tensor = value.const_value
-        if tensor.nbytes >= EXTERNAL_FROM_BYTES:
-            value.const_value = ir.ExternalTensor(
-                location, end, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=tensor.name
-            )
-            end += tensor.nbytes
+        value.const_value = ir.ExternalTensor(
+            location, offsets[id(tensor)], tensor.nbytes, tensor.dtype, shape=tensor.shape, name=value.name
+        )
     proto = ir.to_proto(model)
     return proto, {"model.onnx": proto.ByteSize(), location: end}
 
@@ -55,11 +59,13 @@ def facts(structure: Structure, tiny: Structure) -> dict[str, Any]:
         structure: Of gpt2.
         tiny: Of the tests' tiny model, as it was exported.
     """
-    nodes = structure.graph_nodes + structure.body_nodes
+    nodes = structure.graph_nodes + structure.block_nodes + structure.body_nodes
     return {
         "nodes_per_layer": structure.nodes_per_layer,
         "nodes_outside_layers": structure.nodes_outside_layers,
         "ifs": structure.body_nodes["ai.onnx", "If"],
+        "block_nodes": structure.block_nodes.total(),
+        "block_weights": len(structure.block_weights),
         "initializers": len(structure.body_weights),
         "domains": sorted({domain for domain, _ in nodes} | set(structure.opsets)),
         "opset": structure.opsets["ai.onnx"],

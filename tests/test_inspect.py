@@ -23,11 +23,11 @@ def all_nodes(graph):
 
 def test_every_node_is_counted_once_outside_the_loop_or_in_it(tiny, structure):
     operators = [node.op_type for node in all_nodes(onnx.load(tiny.path, load_external_data=False).graph)]
-    counted = structure.graph_nodes + structure.body_nodes
+    counted = structure.graph_nodes + structure.block_nodes + structure.body_nodes
     assert counted.total() == len(operators)
     assert {(domain, op) for domain, op in counted} == {("ai.onnx", op) for op in operators}
     assert counted["ai.onnx", "Gemm"] == operators.count("Gemm") == 2 * (4 * 2 + 1)
-    assert structure.graph_nodes["ai.onnx", "Loop"] == 1
+    assert structure.graph_nodes["ai.onnx", "Loop"] == structure.block_nodes["ai.onnx", "Loop"] == 1
     # As many before the Loop, where the first token is drawn, and one after it.
     assert structure.graph_nodes["ai.onnx", "If"] == structure.body_nodes["ai.onnx", "If"] + 1
 
@@ -44,7 +44,7 @@ def test_nodes_per_layer_count_the_block_whole(structure):
     """Two layer norms, four products, two residuals, and the attention's own."""
     assert structure.nodes_per_layer == int(structure.nodes_per_layer)
     assert 15 < structure.nodes_per_layer < structure.body_nodes.total() / 2
-    per_layer = {"Gemm": 4, "LayerNormalization": 2, "MatMul": 4, "Softmax": 1, "Gelu": 1}
+    per_layer = {"Gemm": 4, "LayerNormalization": 2, "MatMul": 6, "Softmax": 1, "Gelu": 1}
     in_body = {op: count for (_, op), count in structure.body_nodes.items()}
     # Beside the blocks: the LM head with its norm, and a softmax for each way to draw (among k or all)
     # from each kind of logits (plain or processed).
@@ -61,6 +61,20 @@ def test_no_weight_stands_in_the_body(structure):
     assert structure.body_weights == ()
 
 
+def step_body(graph):
+    """The body of the Loop in the Loop."""
+    for _ in range(2):
+        (loop,) = (node for node in graph.node if node.op_type == "Loop")
+        graph = loop.attribute[0].g
+    return graph
+
+
+def test_the_block_names_the_weights_again_and_a_single_file_does_not(tiny, structure, tmp_path):
+    matrices = [name for name, p in tiny.model.named_parameters() if p.ndim == 2]
+    assert {f"steps/{name.removeprefix('transformer.')}" for name in matrices} <= set(structure.block_weights)
+    assert inspect(export(tiny.model, tmp_path / "single.onnx", single_file=True)).block_weights == ()
+
+
 def in_the_body(body):
     return body
 
@@ -73,18 +87,17 @@ def in_a_branch_of_the_body(body):
 def test_a_weight_that_does_stand_in_the_body_is_named(tiny, tmp_path, place):
     path = shutil.copytree(tiny.path.parent, tmp_path / "copy") / tiny.path.name
     model = onnx.load(path, load_external_data=False)
-    (loop,) = (node for node in model.graph.node if node.op_type == "Loop")
     weight = onnx.helper.make_tensor("astray", onnx.TensorProto.FLOAT, [2], [0.0, 1.0])
-    place(loop.attribute[0].g).initializer.append(weight)
+    place(step_body(model.graph)).initializer.append(weight)
     onnx.save(model, path)
     assert inspect(path).body_weights == ("astray",)
 
 
 def test_the_loop_carries_the_rows_tokens_and_ends_and_each_layers_generated_k_and_v(structure):
     first, *kv = structure.carried.items()
-    assert first == ("token_past", "int64 [S]")
-    assert kv[:2] == [("generated_past", "int64 [S, T]"), ("ended_past", "bool [S]")]
-    assert [kind for _, kind in kv[2:]] == ["float [B, 4, R, T - 1, 8]"] * 2 * 2
+    assert first == ("went_on", "bool []")
+    assert kv[:3] == [("token_past", "int64 [S]"), ("generated_past", "int64 [S, T]"), ("ended_past", "bool [S]")]
+    assert [kind for _, kind in kv[3:]] == ["float [B, 4, R, K - 1, 8]"] * 2 * 2
 
 
 def test_what_a_row_carries_grows_by_a_token_id_and_each_layers_k_and_v(structure):
@@ -149,7 +162,7 @@ def test_sizes_are_those_of_the_disk(tiny, structure):
 
 def test_a_single_file_weighs_the_same(tiny, structure, tmp_path):
     single = inspect(export(tiny.model, tmp_path / "single.onnx", single_file=True))
-    assert single.weight_bytes == structure.weight_bytes
+    assert single.weight_bytes == structure.weight_bytes, "but not twice"
     assert (single.graph_nodes, single.body_nodes) == (structure.graph_nodes, structure.body_nodes)
     assert list(single.file_bytes) == ["single.onnx"]
 
@@ -164,11 +177,13 @@ def test_the_text_holds_what_the_structure_holds(tiny, structure):
         assert named in text
     for name, size in structure.file_bytes.items():
         assert f"{size:,} bytes  {name}" in text
-    assert f"{structure.weight_bytes:,} bytes in the outer graph, 0 in the body" in text
+    assert f"{structure.weight_bytes:,} bytes in the outer graph, 0 tensors in a step" in text
+    assert f"{len(structure.block_weights)} tensors named again in the outer Loop's body" in text
     assert f"nodes outside the Loop: {structure.graph_nodes.total()}" in text
-    assert f"nodes Loop body: {structure.body_nodes.total()}" in text
-    assert f"nodes per layer in the body: {structure.nodes_per_layer:g}" in text
+    assert f"nodes of a block of steps: {structure.block_nodes.total()}" in text
+    assert f"nodes of a step: {structure.body_nodes.total()}" in text
+    assert f"nodes per layer of a step: {structure.nodes_per_layer:g}" in text
     assert f"LayerNormalization {structure.body_nodes['ai.onnx', 'LayerNormalization']}" in text
-    assert "4 x float [B, 4, R, T - 1, 8]" in text
+    assert "4 x float [B, 4, R, K - 1, 8]" in text
     for name in [*structure.inputs, *structure.outputs]:
         assert name in text

@@ -53,9 +53,9 @@ def test_steps_from_outside_give_the_tokens_of_both_loops(tiny, step_loop, call)
     expected = tiny.onnx.generate(PROMPTS, **call, return_logprobs=True)
     np.testing.assert_array_equal(found.tokens, expected.tokens, strict=True)
     np.testing.assert_array_equal(found.tokens, tiny.torch.generate(PROMPTS, **call), strict=True)
-    # The same products of the same runtime.
-    np.testing.assert_allclose(found.logprobs, expected.logprobs, rtol=0, atol=1e-6, strict=True)
-    np.testing.assert_allclose(found.raw_logprobs, expected.raw_logprobs, rtol=0, atol=1e-6, strict=True)
+    # The same products of the same runtime, but an attention summed in other parts; 1.4e-6 was seen.
+    np.testing.assert_allclose(found.logprobs, expected.logprobs, rtol=0, atol=5e-6, strict=True)
+    np.testing.assert_allclose(found.raw_logprobs, expected.raw_logprobs, rtol=0, atol=5e-6, strict=True)
 
 
 def test_the_step_graphs_share_the_models_data_file(step_folder, tiny):

@@ -30,7 +30,7 @@ def test_the_graph_is_what_the_budget_says(exported, precision):
     assert not moved, moved
 
 
-def test_one_more_concat_per_layer_fails_and_says_which_lines_to_change(exported, monkeypatch):
+def test_one_more_concat_per_layer_fails_and_says_which_lines_to_change(exported, fp32_budget, monkeypatch):
     plain = attention.decode
 
     def with_one_more_concat(op, *arguments):
@@ -41,11 +41,11 @@ def test_one_more_concat_per_layer_fails_and_says_which_lines_to_change(exported
     heavier = facts(published("gpt2", "fp32"), exported("fp32"))
     headline, nodes, gpt2_bytes, tiny_bytes = differences("fp32", heavier).splitlines()
     assert headline == "the fp32 graph is not what tests/structure.toml says:"
-    line = 1 + BUDGET.read_text().splitlines().index("nodes_per_layer = 32")
+    line = 1 + BUDGET.read_text().splitlines().index("nodes_per_layer = 38")
     place = f"tests/structure.toml, line {line}, [fp32] nodes_per_layer"
-    assert nodes == f"nodes_per_layer: 32 -> 33; if that is meant, change {place}"
-    assert gpt2_bytes.startswith("file_bytes_gpt2: 498083094 -> 49808")
-    assert tiny_bytes.startswith("file_bytes_tiny: 317658 -> 31")
+    assert nodes == f"nodes_per_layer: 38 -> 39; if that is meant, change {place}"
+    assert gpt2_bytes.startswith(f"file_bytes_gpt2: {fp32_budget['file_bytes_gpt2']} -> 498")
+    assert tiny_bytes.startswith(f"file_bytes_tiny: {fp32_budget['file_bytes_tiny']} -> 34")
 
 
 def test_a_line_of_the_second_precision_is_found_in_its_own_table(fp32_budget):
@@ -76,4 +76,5 @@ def test_the_bytes_computed_without_exporting_are_those_of_an_export(tmp_path, m
     real = inspect(export(random_checkpoint("small"), tmp_path / "model.onnx"))
     computed = published("small", "fp32")
     assert (computed.weight_bytes, file_bytes(computed)) == (real.weight_bytes, file_bytes(real))
-    assert (computed.graph_nodes, computed.body_nodes) == (real.graph_nodes, real.body_nodes)
+    assert computed.graph_nodes + computed.block_nodes == real.graph_nodes + real.block_nodes
+    assert computed.body_nodes == real.body_nodes

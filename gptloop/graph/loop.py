@@ -191,10 +191,10 @@ def _decode(
     logprobs_1S = [op.Unsqueeze(x_S, [0]) for x_S in logprobs_S]
     carried = [token_S, op.Unsqueeze(token_S, [1]), first.ended_S, *logprobs_1S, *no_caches]
     body = subgraph(op, decode_block, *_block_signature(transformer))
-    if repeated:
-        repeated.store_in(body)
     blocks = op.Div(op.Sub(op.Add(trips, block_trips), 1), block_trips)
     _, tokens_SN, _, *logprobs_NS = op.Loop(blocks, first.go_on, *carried, body=body, _outputs=len(carried))[:5]
+    if repeated:
+        repeated.store_in(body)  # not before: the builder infers the Loop's types from all that is in its body
     return Drawn(tokens_SN, *logprobs_NS)
 
 

@@ -25,6 +25,11 @@ IR_VERSION = 10  # the one that came with opset 21, so that every runtime of tha
 
 FLOAT_TYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 
+PACKED = (
+    "fp32",
+    "int8",
+)  # what ONNX Runtime packs for its products; a GPU, for which half precision is meant, does not
+
 _I64, _F32 = ir.DataType.INT64, ir.DataType.FLOAT
 INPUTS: dict[str, tuple[ir.DataType, list[int | str]]] = {
     names.INPUT_IDS: (_I64, ["B", "P"]),
@@ -54,8 +59,8 @@ def build(
         tensors: The checkpoint's tensors by their published names; products as [in, out], `lm_head.weight` only where
             it is not the token embedding. They become the outer graph's initializers, unread.
         precision: "fp32", "fp16", "bf16" or "int8", of which the tensors must be.
-        repeat_weights: Whether the steps read initializers of their own, of the same tensors: costs nothing where they
-            are stored as external data, and is faster in ONNX Runtime on the CPU (`weights.Repeated`).
+        repeat_weights: Whether the steps of a precision of `PACKED` read initializers of their own, of the same
+            tensors, which costs nothing where these are stored as external data (`weights.Repeated` says what for).
 
     Returns:
         A model with the inputs and outputs of `gptloop.names`, domain ai.onnx only.
@@ -67,7 +72,7 @@ def build(
     rules = read_rules(op, inputs, call)
     with scope(op, "prefill"):
         logits_BV, prompts = prefill(op, transformer, inputs[names.INPUT_IDS], inputs[names.ATTENTION_MASK], call)
-    repeated = Repeated(builder.graph.initializers, "steps") if repeat_weights else None
+    repeated = Repeated(builder.graph.initializers, "steps") if repeat_weights and precision in PACKED else None
     generated = loop.generate(op, transformer, logits_BV, prompts, rules, call, repeated)
 
     shape_BRN = op.Concat(call.B, call.R, [-1], axis=0)

@@ -127,7 +127,7 @@ def _decode(
     def attend(qkv: ir.Value) -> ir.Value:
         layer = len(presents)
         context, present = attention.decode(
-            op, qkv, prompts.caches[layer], prompts.mask, past.caches[layer], handed.shapes, split_PT
+            op, qkv, prompts.caches[layer], prompts.mask, None, past.caches[layer], handed.shapes, split_PT
         )
         presents.append(present)
         return context
