@@ -1,7 +1,7 @@
 """The proof of the gate, and the calibration of a machine: `python -m benchmarks.prove`.
 
-Measures A/A pairs of fresh processes, the working tree on both sides, and beside them the same calls made slower by
-5 % and 10 % with real work inside the timed call. The first pairs calibrate the noise floors; the others, held apart,
+Measures A/A pairs of fresh processes, the working tree on both sides. The first pairs calibrate the noise floors. In
+the others, held apart, the same calls are also made slower by 5 % and 10 % with real work inside the timed call; they
 are judged as `benchmarks.change` judges a change, and the alarms are counted. Every pair is saved when it is there, so
 that a run which was cut off goes on where it stopped. The result is written into docs/gate.md from the saved file.
 """
@@ -164,7 +164,7 @@ def rendered(path: Path, budgets: Budgets) -> str:
         proof = prove(pairs[calibrating:], calibration, budgets, settings["processes"])
         minutes = sum(pair["wall_s"] for pair in pairs) / 60
         rest_s = max(pair["rest_s"] for pair in pairs)
-        shares = _added_shares(pairs)
+        shares = _added_shares(pairs[calibrating:])
         commit = saved["commit"]
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise ReportError(f"{path}: a damaged proof: {type(error).__name__}: {error}") from error
@@ -227,7 +227,7 @@ def _measure(path: Path, budgets: Budgets, facts: Mapping[str, Any], options: ar
         while len(pairs) < wanted:
             say(f"pair {len(pairs) + 1} of {wanted}")
             start = time.monotonic()
-            pair = measure_pair(files, work, ARMS)
+            pair = measure_pair(files, work, TWO_SIDES if len(pairs) < options.calibration_pairs else ARMS)
             pairs.append(pair | {"wall_s": time.monotonic() - start})
             write_files(path.parent, {path.name: (json.dumps({**proof, "pairs": pairs}) + "\n").encode()})
             _say_pair(pair, say)

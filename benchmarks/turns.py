@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WORKER = Path(__file__).with_name("turn_worker.py")
 PRECISIONS = {"onnx": "fp32", "onnx_int8": "int8"}
 SIDES = ("base", "change")
-WARM_CALLS = 2
+WARM_CALLS = 1  # after the one that loading makes
 
 Say = Callable[[str], None]
 Arms = Mapping[str, tuple[str, float]]
