@@ -282,11 +282,12 @@ def test_other_work_under_the_same_name_is_another_line(tmp_path, change):
 
 def test_the_newest_of_many_runs_is_named(tmp_path):
     for day in range(1, 31):
-        content = run(*pair(), at=f"2026-11-{day:02}T00:00:00+00:00", commit={"id": f"{day:040}"})
+        content = run(*pair(), at=f"2026-11-{day:02}T00:00:00+00:00", commit={"id": f"{day:010}{day:030}"})
         save(tmp_path, content, f"m/{day:04}_run.json")
     (axes,) = history(tmp_path)
     assert len(axes.get_xticks()) <= 12
     assert axes.get_xticklabels()[0].get_text().endswith("2026-11-30")
+    assert "commit 0000000001 to 0000000030 (30 commits)" in " ".join(axes.figure.get_supxlabel().split())
 
 
 def test_a_machine_without_the_onnx_loop_says_so(tmp_path):

@@ -129,6 +129,7 @@ def test_every_chart_of_every_machine_can_be_seen(light):
     for chart in charts:
         label = chart.get_attribute("aria-label")
         box = chart.bounding_box()
+        assert box, label
         assert box["width"] > 600, label
         assert box["height"] > 150, label
         areas = chart.evaluate(

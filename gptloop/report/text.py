@@ -15,6 +15,7 @@ from gptloop.report.compare import BASELINE, CANDIDATE
 from gptloop.report.runs import Machine
 
 DASH = "-"
+_MOST_COMMITS = 4
 
 Row = Mapping[Any, Any]
 
@@ -168,9 +169,10 @@ def sampling_text(cases: pd.DataFrame) -> str:
 
 
 def commits_text(cases: pd.DataFrame) -> str:
-    """The commits measured, short, with a word where the tree was dirty."""
+    """The commits measured, short, with a word where the tree was dirty; of many, the first and the last."""
     commits = cases.sort_values("datetime")[["commit", "dirty"]].drop_duplicates().itertuples(index=False)
-    return ", ".join(f"{commit[:10]} (dirty)" if dirty else commit[:10] for commit, dirty in commits)
+    words = [f"{commit[:10]} (dirty)" if dirty else commit[:10] for commit, dirty in commits]
+    return ", ".join(words) if len(words) <= _MOST_COMMITS else f"{words[0]} to {words[-1]} ({len(words)} commits)"
 
 
 def run_lines(cases: pd.DataFrame) -> list[str]:
