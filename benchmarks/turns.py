@@ -25,11 +25,10 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from benchmarks.cases import BASELINE, CPU_GRID, Workload
 from benchmarks.contenders import Tokens, arguments, prompt_ids
-from benchmarks.measure import check_quality
 from gptloop import TorchLoop
 from gptloop.checkpoint import random_model
 from gptloop.evaluate import evaluate
-from gptloop.parity import Judge, ParityError
+from gptloop.parity import Judge, ParityError, check_quality
 from gptloop.request import check_request
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -312,7 +311,7 @@ def _disparity(files: Files, case: GatedCase, tokens: Mapping[str, Mapping[str, 
     try:
         if PRECISIONS[case.contender] == "int8":
             text = np.array([*ids[0], *expected[0]])
-            check_quality(evaluate(files.exported("change", case), checkpoint, text))
+            check_quality(evaluate(files.exported("change", case), checkpoint, text), "int8")
         else:
             request = check_request(GPT2Config.from_pretrained(checkpoint), ids, **call)
             for side in SIDES:

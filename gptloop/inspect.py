@@ -116,9 +116,8 @@ def render(structure: Structure) -> str:
     tokenizer = structure.metadata.get(names.META_TOKENIZER)
     if tokenizer and tokenizer not in structure.file_bytes:
         lines.append(f"  {'not there':>19}  {tokenizer}")
-    lines += [
-        f"weights\n  {structure.weight_bytes:>13,} bytes in the outer graph, {len(structure.body_weights)} tensors in a step"
-    ]
+    in_steps = len(structure.body_weights)
+    lines += [f"weights\n  {structure.weight_bytes:>13,} bytes in the outer graph, {in_steps} tensors in a step"]
     if structure.block_weights:
         lines.append(f"  {len(structure.block_weights):>13,} tensors named again in the outer Loop's body")
     for title, values in (("inputs", structure.inputs), ("outputs", structure.outputs)):
