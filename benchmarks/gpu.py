@@ -44,7 +44,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from benchmarks import cuda_machine, machine
 from benchmarks.cases import GPU_GRID, Case, Workload
-from benchmarks.contenders import Contender, Files, arguments, load, prepare, prompt_ids
+from benchmarks.contenders import Contender, Files, Tokens, arguments, load, prepare, prompt_ids
 from benchmarks.cuda_trace import Event, kernel_summary, trace_steps
 from benchmarks.measure import Measurement, measure
 from benchmarks.test_speed import extra_info
@@ -63,8 +63,8 @@ NEEDS_S = {"gpt2": 40, "gpt2-medium": 60, "gpt2-large": 100, "tiny": 1}
 READY_S = {"torch_compiled": 40, "onnx_unrolled": 60}
 UNROLLED_TOKENS = 12  # where what is looked at does not depend on their number
 ONNX = ("onnx", "onnx_lean", "onnx_fixed", "onnx_fused", "onnx_unrolled")
-TINY = {"n_layer": 2, "n_head": 4, "n_embd": 32, "vocab_size": 97, "n_positions": 64}
-SMALL = {"prompt_len": 8, "max_new_tokens": 6, "top_k": 5}
+TINY: dict[str, Any] = {"n_layer": 2, "n_head": 4, "n_embd": 32, "vocab_size": 97, "n_positions": 64}
+SMALL: dict[str, Any] = {"prompt_len": 8, "max_new_tokens": 6, "top_k": 5}
 
 
 @dataclass
@@ -339,12 +339,17 @@ def trace(plan: Plan, files: Files, profiles: Path) -> dict[str, Any]:
         say(f"trace of {name}")
         contender = opened(name, files, plan)
         many = min(w.max_new_tokens, UNROLLED_TOKENS)
-        counts, events = trace_steps(lambda n, c=contender: c.generate(ids, w, max_new_tokens=n), many // 3, many)
+        counts, events = trace_steps(functools.partial(some_tokens, contender, ids, w), many // 3, many)
         found[name] = counts.to_dict()
         write_text(profiles / f"kernels-{name}.txt", summary(counts.to_dict(), events, many))
-        write_json(profiles / "trace-so-far.json", found)
+        write_json(profiles.parent / "trace.json", found)
         del contender
     return found
+
+
+def some_tokens(contender: Contender, ids: Tokens, workload: Workload, new_tokens: int) -> Tokens:
+    """The workload with another number of new tokens."""
+    return contender.generate(ids, workload, max_new_tokens=new_tokens)
 
 
 def summary(counts: dict[str, float], events: list[Event], new_tokens: int) -> str:

@@ -60,8 +60,8 @@ class OnnxLoop(Loop):
         fixed = self.metadata.get(names.META_MAX_NEW_TOKENS)
         self._max_new_tokens = None if fixed is None else int(fixed)
         if self.flavor == "unrolled":
-            # Without the last level of optimizations, about layouts on the CPU: with it, gpt2 with 36 tokens written out
-            # took over a minute to load, and less than half of that without.
+            # Without the last level of optimizations, about layouts on the CPU: with it, gpt2 with 36 tokens written
+            # out took over a minute to load, and less than half of that without.
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         self.session = self._open(device, options)
         self.device = "cuda" if CUDA in self.session.get_providers() else "cpu"

@@ -122,17 +122,14 @@ def test_wrong_tokens_fail_the_stage_after_all_was_looked_at(tmp_path, monkeypat
     monkeypatch.setattr(gpu, "correctness_in", found)
     (tmp_path / "profiles").mkdir()
     files = gpu.Files(tmp_path, tmp_path, tmp_path, "")
-    with pytest.raises(gpu.ParityError, match="wrong: fp32 onnx, fp16 onnx$"):
+    with pytest.raises(gpu.ParityError, match=r"wrong: fp32 onnx, fp16 onnx$"):
         gpu.correctness(gpu.Plan("cpu"), files, tmp_path / "profiles")
     assert len(read(tmp_path / "correctness.json")) == 4
 
 
 def test_nodes_are_counted_by_who_ran_them():
-    node = {
-        "cat": "Node",
-        "name": "MatMul_kernel_time",
-        "args": {"provider": "CUDAExecutionProvider", "op_name": "MatMul"},
-    }
+    ran = {"provider": "CUDAExecutionProvider", "op_name": "MatMul"}
+    node = {"cat": "Node", "name": "MatMul_kernel_time", "args": ran}
     fence = {"cat": "Node", "name": "MatMul_fence_before", "args": {"op_name": "MatMul"}}
     session = {"cat": "Session", "name": "model_run"}
     assert gpu.count_nodes([node, node, fence, session]) == Counter({("CUDAExecutionProvider", "MatMul"): 2})
