@@ -96,6 +96,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     add("--no-eos", action="store_true", help="go on after the model's end of text")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (default: auto)")
     add("--threads", type=int, help="threads of one product (default: ONNX Runtime's choice)")
+    add("--no-prepack", action="store_true", help="leave the weights in the mapped file: half the memory, slower")
 
     sampling = parser.add_argument_group("sampling", "as in Hugging Face's generate")
     add = sampling.add_argument
@@ -144,7 +145,9 @@ def _generate(options: argparse.Namespace) -> None:
 
     if bool(options.prompts) == bool(options.ids):
         raise ValueError("give either texts (- for those on standard input) or token ids (--ids 1,2,3)")
-    completer = Completer(options.file, device=options.device, threads=options.threads)
+    completer = Completer(
+        options.file, device=options.device, threads=options.threads, prepack=not options.no_prepack
+    )
     texts = list(_texts(options.prompts))
     prompts = options.ids or completer.encode(texts)
     seed = secrets.randbelow(FRESH_SEEDS) if options.seed is None else options.seed

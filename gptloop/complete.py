@@ -48,6 +48,7 @@ class Completer:
         path: The .onnx file.
         device: As `OnnxLoop`.
         threads: As `OnnxLoop`.
+        prepack: As `OnnxLoop`.
 
     Attributes:
         eos_token_ids: The model's end of text; none where the configuration's is beyond the vocabulary, as the default
@@ -58,8 +59,10 @@ class Completer:
         ValueError: As `OnnxLoop`.
     """
 
-    def __init__(self, path: str | Path, *, device: str = "auto", threads: int | None = None):
-        self.loop = OnnxLoop(path, device=device, threads=threads)
+    def __init__(
+        self, path: str | Path, *, device: str = "auto", threads: int | None = None, prepack: bool = True
+    ):
+        self.loop = OnnxLoop(path, device=device, threads=threads, prepack=prepack)
         config = json.loads(self.loop.metadata[names.META_CONFIG])
         self.eos_token_ids, self.bos_token_ids = (
             [token for token in _as_list(config.get(name)) if token < config["vocab_size"]]

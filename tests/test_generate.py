@@ -225,6 +225,15 @@ def test_the_file_uses_nothing_but_standard_operators_of_opset_21(tiny):
     assert not model.functions
 
 
+def test_without_packed_weights_the_tokens_are_the_same(tiny):
+    unpacked = OnnxLoop(tiny.path, device="cpu", prepack=False)
+    assert unpacked.session.get_session_options().get_session_config_entry("session.disable_prepacking") == "1"
+    prompts = np.arange(12).reshape(3, 4)
+    np.testing.assert_array_equal(
+        unpacked.generate(prompts, max_new_tokens=9, seed=2), tiny.onnx.generate(prompts, max_new_tokens=9, seed=2)
+    )
+
+
 def test_weights_stand_in_the_outer_graph_only(tiny):
     model = onnx.load(tiny.path, load_external_data=False)
     outer, *inner = all_graphs(model.graph)

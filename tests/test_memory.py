@@ -1,0 +1,73 @@
+"""Memory: exporting and opening a model take little more than its weights, so that gpt2-xl fits where its weights do.
+
+Each is measured in a process of its own, as what its largest resident set is above that of the imported libraries.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from gptloop import export
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system tells no peak memory")
+
+# What is asked of gpt2-xl. A smaller model, as this one, has more beside its weights, in proportion.
+MOST = 1.3
+
+MEASURED = """
+import re, sys
+from pathlib import Path
+import numpy as np
+import onnx_ir, onnxscript, safetensors, torch, transformers.models.gpt2.modeling_gpt2
+from gptloop import OnnxLoop, export
+
+def status(name):
+    return 1024 * int(re.search(rf"^{name}:\\s+(\\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)[1])
+
+before = status("VmRSS")
+WORK
+print(status("VmHWM") - before)
+"""
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    """A directory with 210 MB of weights, of which three quarters are the token embedding, as in no published size."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    GPT2LMHeadModel(GPT2Config(n_layer=2, n_positions=64)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint, tmp_path_factory) -> Path:
+    return export(checkpoint, tmp_path_factory.mktemp("model") / "model.onnx")
+
+
+def growth(work: str, *arguments: Path) -> int:
+    command = [sys.executable, "-c", MEASURED.replace("WORK", work), *map(str, arguments)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def weight_bytes(checkpoint: Path) -> int:
+    return (checkpoint / "model.safetensors").stat().st_size
+
+
+def test_an_export_from_a_directory_takes_the_weights_once(checkpoint, tmp_path):
+    assert growth("export(sys.argv[1], sys.argv[2])", checkpoint, tmp_path / "model.onnx") <= MOST * weight_bytes(checkpoint)
+
+
+GENERATE = "OnnxLoop(sys.argv[1], device='cpu', PREPACK).generate(np.array([[1, 2, 3]]), max_new_tokens=8)"
+
+
+def test_a_loop_that_packs_nothing_takes_the_weights_once(model, checkpoint):
+    assert growth(GENERATE.replace("PREPACK", "prepack=False"), model) <= MOST * weight_bytes(checkpoint)
+
+
+def test_which_a_loop_that_packs_does_not(model, checkpoint):
+    """So that the test above is about something."""
+    assert growth(GENERATE.replace("PREPACK", "prepack=True"), model) > MOST * weight_bytes(checkpoint)
