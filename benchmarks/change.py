@@ -158,9 +158,9 @@ def judge_pairs(
             verdict(
                 case,
                 paired_estimate(effects),
-                budget=budget,
-                floor=floor,
-                trouble=trouble,
+                budgets,
+                floor,
+                trouble,
                 base_s=_median([arms["base"] for arms in of_case]),
                 change_s=_median([arms["change"] for arms in of_case]),
             )
@@ -198,7 +198,7 @@ def markdown(record: Mapping[str, Any], verdicts: Sequence[Verdict], here: Machi
     lines.append(
         "A regression is an effect above the noise floor (calibrated on this machine by `python -m benchmarks.prove`, "
         "else assumed) whose 95 % interval excludes the budget; `missing` and `unstable` are never a pass. Budgets: "
-        f"`{budgets.path}`."
+        f"`{os.path.relpath(budgets.path)}`."
     )
     return "\n\n".join(lines)
 
@@ -229,7 +229,7 @@ def _trouble(pairs: Sequence[Mapping[str, Any]], budgets: Budgets) -> str | None
     if (drift := control_drift(pairs)[1]) > np.log1p(budgets.drift):
         return (
             f"the PyTorch loop beside it moved by {_percent(drift)} from process to process, more than the "
-            f"{_percent(np.log1p(budgets.drift))} of `drift`: the machine was disturbed. Measure again"
+            f"{_percent(np.log1p(budgets.drift))} allowed as drift: the machine was disturbed. Measure again"
         )
     return None
 

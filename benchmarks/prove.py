@@ -124,11 +124,12 @@ def prove(pairs: Sequence[Mapping[str, Any]], calibration: Calibration, budgets:
     cases, unchanged = {}, []
     for case, budget in budgets.cases.items():
         floor = calibration.paired_floor(case, processes=processes, cases=len(budgets.cases), assumed=0.0).effect
+        limits = {"budget": budget, "floor": floor, "resolution": budgets.resolution}
         values, effects = {}, {}
         for arm in [arm for arm in ARMS if arm != "base"]:
             effects[arm] = np.array([process_effect(p["cases"][case]["base"], p["cases"][case][arm]) for p in pairs])
             estimates = zip(*paired_estimate(effects[arm][runs]), strict=True)
-            values[arm] = np.array([judge(Estimate(*one), budget=budget, floor=floor) for one in estimates])
+            values[arm] = np.array([judge(Estimate(*one), **limits) for one in estimates])
         unchanged.append(values["change"])
         cases[case] = CaseProof(
             floor=floor,
@@ -276,18 +277,18 @@ def _added_shares(pairs: Sequence[Mapping[str, Any]]) -> str:
 
 def _suite_table(proof: Proof) -> str:
     rows = [
-        ["false alarm (`regression` in any case)", _share(proof.false_alarms), f"at most {_share(MOST_FALSE_ALARMS)}"],
-        ["`improved` in any case", _share(proof.falsely_improved), "-"],
-        ["`unstable` in any case", _share(proof.unstable), "-"],
+        ["false alarm: regression in any case", _share(proof.false_alarms), f"at most {_share(MOST_FALSE_ALARMS)}"],
+        ["improved in any case", _share(proof.falsely_improved), "-"],
+        ["unstable in any case", _share(proof.unstable), "-"],
     ]
-    return _plain_table(["suite run without a change", "share", "target"], rows, "lrr")
+    return table(["suite run without a change", "share", "target"], rows, "lrr")
 
 
 def _cases_table(proof: Proof, testing: int) -> str:
     headers = ["case", f"spread of {testing} A/A effects", "noise floor", "A/A alarms", "5 % caught", "10 % caught"]
     rows = [
         [
-            escape(name),
+            name,
             percent_text(case.spread)[1:],
             percent_text(case.floor)[1:],
             *(_share(case.regressions[arm]) for arm in ("change", *SLOWER)),
@@ -295,12 +296,7 @@ def _cases_table(proof: Proof, testing: int) -> str:
         for name, case in proof.cases.items()
     ]
     targets = [f"at least {_share(FEWEST_CAUGHT[arm])}" for arm in SLOWER]
-    return _plain_table(headers, [*rows, ["target", "", "", "", *targets]], "lrrrrr")
-
-
-def _plain_table(headers: Sequence[str], rows: Sequence[Sequence[str]], alignment: str) -> str:
-    """`table` without its escapes: backticks here are meant."""
-    return table(headers, rows, alignment).replace("\\`", "`").replace("\\\\", "\\")
+    return table(headers, [*rows, ["target", "", "", "", *targets]], "lrrrrr")
 
 
 def _conclusion(proof: Proof) -> str:

@@ -326,6 +326,6 @@ def _tiny_model() -> GPT2LMHeadModel:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        config = GPT2Config(n_layer=2, n_head=2, n_embd=32, n_positions=72, vocab_size=257)
-        config.bos_token_id = config.eos_token_id = None
+        sizes = {"n_layer": 2, "n_head": 2, "n_embd": 32, "n_positions": 72, "vocab_size": 257}
+        config = GPT2Config.from_dict({**sizes, "bos_token_id": None, "eos_token_id": None})
         return GPT2LMHeadModel(config).eval()

@@ -145,9 +145,7 @@ def _generate(options: argparse.Namespace) -> None:
 
     if bool(options.prompts) == bool(options.ids):
         raise ValueError("give either texts (- for those on standard input) or token ids (--ids 1,2,3)")
-    completer = Completer(
-        options.file, device=options.device, threads=options.threads, prepack=not options.no_prepack
-    )
+    completer = Completer(options.file, device=options.device, threads=options.threads, prepack=not options.no_prepack)
     texts = list(_texts(options.prompts))
     prompts = options.ids or completer.encode(texts)
     seed = secrets.randbelow(FRESH_SEEDS) if options.seed is None else options.seed

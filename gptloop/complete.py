@@ -59,9 +59,7 @@ class Completer:
         ValueError: As `OnnxLoop`.
     """
 
-    def __init__(
-        self, path: str | Path, *, device: str = "auto", threads: int | None = None, prepack: bool = True
-    ):
+    def __init__(self, path: str | Path, *, device: str = "auto", threads: int | None = None, prepack: bool = True):
         self.loop = OnnxLoop(path, device=device, threads=threads, prepack=prepack)
         config = json.loads(self.loop.metadata[names.META_CONFIG])
         self.eos_token_ids, self.bos_token_ids = (

@@ -52,9 +52,7 @@ class OnnxLoop(Loop):
             does not run on the device.
     """
 
-    def __init__(
-        self, path: str | Path, *, device: str = "auto", threads: int | None = None, prepack: bool = True
-    ):
+    def __init__(self, path: str | Path, *, device: str = "auto", threads: int | None = None, prepack: bool = True):
         self.path = Path(path)
         self.metadata = read_model(self.path).metadata
         super().__init__(_Bounds(json.loads(self.metadata[names.META_CONFIG])))

@@ -58,7 +58,9 @@ def weight_bytes(checkpoint: Path) -> int:
 
 
 def test_an_export_from_a_directory_takes_the_weights_once(checkpoint, tmp_path):
-    assert growth("export(sys.argv[1], sys.argv[2])", checkpoint, tmp_path / "model.onnx") <= MOST * weight_bytes(checkpoint)
+    assert growth("export(sys.argv[1], sys.argv[2])", checkpoint, tmp_path / "model.onnx") <= MOST * weight_bytes(
+        checkpoint
+    )
 
 
 GENERATE = "OnnxLoop(sys.argv[1], device='cpu', PREPACK).generate(np.array([[1, 2, 3]]), max_new_tokens=8)"

@@ -24,6 +24,7 @@ from gptloop.report.verdicts import (
 
 BUDGETS = """
 budget = 0.02
+resolution = 0.10
 drift = 0.15
 paired_floor = 0.04
 stored_floor = 0.10
@@ -53,16 +54,21 @@ def percent(effect, low, high) -> Estimate:
     ],
 )
 def test_a_regression_needs_an_effect_above_noise_and_an_interval_above_the_budget(estimate, value):
-    assert judge(estimate, budget=0.02, floor=np.log1p(0.04)) is value
+    assert judge(estimate, budget=0.02, floor=np.log1p(0.04), resolution=0.10) is value
+
+
+@pytest.mark.parametrize(("effect", "value"), [(0, Value.UNSTABLE), (40, Value.REGRESSION), (-40, Value.IMPROVED)])
+def test_a_machine_too_noisy_to_see_a_slowdown_passes_nothing(effect, value):
+    estimate = percent(effect, effect - 1, effect + 1)
+    assert judge(estimate, budget=0.02, floor=np.log1p(0.12), resolution=0.10) is value
 
 
 @pytest.mark.parametrize(("slower", "least"), [(0.0, 0), (0.05, 0.95), (0.10, 1.0)])
 def test_power_and_silence_on_simulated_runs(slower, least):
     """5 pairs whose processes differ by 1 %, floor and budget of 2 %: the two that a quiet machine has."""
     effects = np.random.default_rng(0).normal(np.log1p(slower), 0.01, (1000, 5))
-    verdicts = [
-        judge(Estimate(*one), budget=0.02, floor=np.log1p(0.02)) for one in zip(*paired_estimate(effects), strict=True)
-    ]
+    limits = {"budget": 0.02, "floor": np.log1p(0.02), "resolution": 0.10}
+    verdicts = [judge(Estimate(*one), **limits) for one in zip(*paired_estimate(effects), strict=True)]
     share = np.mean([value is Value.REGRESSION for value in verdicts])
     assert share >= least if slower else share == 0
 
@@ -85,15 +91,19 @@ def test_a_regression_outranks_what_cannot_be_judged_and_nothing_judged_is_no_pa
     assert exit_code(map(of, values)) == code
 
 
-def test_trouble_makes_any_effect_unstable():
-    one = verdict("c", percent(50, 49, 51), budget=0.02, floor=Floor(0.01, True), trouble="the machine was disturbed")
+@pytest.fixture
+def budgets(tmp_path):
+    (tmp_path / "b.toml").write_text(BUDGETS)
+    return read_budgets(tmp_path / "b.toml")
+
+
+def test_trouble_makes_any_effect_unstable(budgets):
+    one = verdict("gpt2 8x1 onnx", percent(50, 49, 51), budgets, Floor(0.01, True), "the machine was disturbed")
     assert (one.value, one.reason) == (Value.UNSTABLE, "the machine was disturbed")
 
 
-def test_a_stranger_understands_a_regression():
-    slow = verdict(
-        "gpt2 8x1 onnx", percent(8.3, 6.1, 10.2), budget=0.02, floor=Floor(np.log1p(0.013), True), base_s=1.0
-    )
+def test_a_stranger_understands_a_regression(budgets):
+    slow = verdict("gpt2 8x1 onnx", percent(8.3, 6.1, 10.2), budgets, Floor(np.log1p(0.013), True), base_s=1.0)
     gone = missing("gpt2 1x1 onnx", 0.05, "the run did not measure it")
     text = "\n".join([verdicts_text([slow, gone]), verdicts_table([slow, gone])])
     assert "The gate fails: 1 gated case slower than allowed (gpt2 8x1 onnx)" in text
@@ -103,13 +113,19 @@ def test_a_stranger_understands_a_regression():
     assert "- **missing**, gpt2 1x1 onnx: the run did not measure it" in text
 
 
-def test_an_assumed_floor_is_said_to_be_one():
-    table = verdicts_table([verdict("c", percent(0, -1, 1), budget=0.02, floor=Floor(np.log1p(0.04), False))])
+def test_a_reason_that_cases_share_is_said_once():
+    text = verdicts_table([missing(case, 0.02, "the run did not measure it") for case in ("a", "b")])
+    assert "- **missing**, a, b: the run did not measure it" in text
+
+
+def test_an_assumed_floor_is_said_to_be_one(budgets):
+    table = verdicts_table([verdict("gpt2 8x1 onnx", percent(0, -1, 1), budgets, Floor(np.log1p(0.04), False))])
     assert "4.0 % (assumed)" in table
 
 
-def test_a_verdict_for_machines_is_json_in_fractions_of_time():
-    one = verdict("c", percent(10, 9, 11), budget=0.02, floor=Floor(np.log1p(0.04), True), base_s=1.0, change_s=1.1)
+def test_a_verdict_for_machines_is_json_in_fractions_of_time(budgets):
+    floor = Floor(np.log1p(0.04), True)
+    one = verdict("gpt2 8x1 onnx", percent(10, 9, 11), budgets, floor, base_s=1.0, change_s=1.1)
     record = json.loads(json.dumps(one.to_json()))
     assert record["verdict"] == "regression"
     assert [record["effect"], *record["interval"]] == pytest.approx([0.10, 0.09, 0.11])
@@ -119,9 +135,7 @@ def test_a_verdict_for_machines_is_json_in_fractions_of_time():
 # Budgets
 
 
-def test_a_case_without_a_budget_has_the_default(tmp_path):
-    (tmp_path / "b.toml").write_text(BUDGETS)
-    budgets = read_budgets(tmp_path / "b.toml")
+def test_a_case_without_a_budget_has_the_default(budgets):
     assert dict(budgets.cases) == {"gpt2 8x1 onnx": 0.02, "gpt2 1x1 onnx": 0.05}
     assert (budgets.drift, budgets.paired_floor, budgets.stored_floor) == (0.15, 0.04, 0.10)
 

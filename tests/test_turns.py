@@ -1,11 +1,12 @@
 """Two trees in processes that take turns; the gate's command; the regression on purpose."""
 
+import itertools
 import json
 import shutil
 import subprocess
-import threading
 import time
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -93,19 +94,18 @@ def test_a_process_that_dies_says_what_it_said(tmp_path):
     process.close()
 
 
-def test_a_worker_rests_before_the_other_side_has_its_turn():
-    """The answer waits for threads that spin; here one that does so for a tenth of a second."""
-    until = time.perf_counter() + 0.1
-
-    def spin() -> None:
-        while time.perf_counter() < until:
-            sum(range(100))
-
-    thread = threading.Thread(target=spin)
-    thread.start()
-    turn_worker.rest()
-    assert time.perf_counter() >= until
-    thread.join()
+@pytest.mark.parametrize(("spins_s", "rests_s"), [(0.0, 0.005), (0.022, 0.03), (10.0, turn_worker.QUIET_WITHIN_S)])
+def test_a_worker_answers_when_its_threads_have_stopped_spinning_or_after_a_second(monkeypatch, spins_s, rests_s):
+    """A process whose threads spin for so long uses as much time of the processor as goes by, and then none."""
+    now = itertools.accumulate(itertools.repeat(0.005), initial=0.0)
+    clock = [next(now)]
+    fake = SimpleNamespace(
+        perf_counter=lambda: clock[-1],
+        process_time=lambda: min(clock[-1], spins_s),
+        sleep=lambda _: clock.append(next(now)),
+    )
+    monkeypatch.setattr(turn_worker, "time", fake)
+    assert turn_worker.rest() == pytest.approx(rests_s)
 
 
 def test_the_work_added_is_the_fraction_asked_for():
@@ -131,7 +131,7 @@ def test_the_gated_cases_of_the_budget_file_are_cases_of_the_grid():
 # The command, with measured pairs given
 
 CASE = "distilgpt2 1x8 onnx"
-BUDGETS = f'budget = 0.02\ndrift = 0.15\npaired_floor = 0.04\nstored_floor = 0.1\n[cases."{CASE}"]\n'
+BUDGETS = f'budget = 0.02\nresolution = 0.10\ndrift = 0.15\npaired_floor = 0.04\nstored_floor = 0.1\n[cases."{CASE}"]\n'
 COMMIT = {"id": "0123456789abcdef", "dirty": False}
 
 

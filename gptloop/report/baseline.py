@@ -105,7 +105,7 @@ def judge_run(run: pd.DataFrame, path: Path, budgets: Budgets, folder: Path) -> 
     if stored is None and same_machine:
         stored = machine_floors(folder, run, budgets)
     floors = _Floors(stored if stored and same_machine else {}, budgets.stored_floor)
-    verdicts = [_judge_case(case, base, run, budgets.cases[case], floors, same_machine) for case in budgets.cases]
+    verdicts = [_judge_case(case, base, run, budgets, floors, same_machine) for case in budgets.cases]
     names = [f"{rows['run'].iloc[0]} (commit {commits_text(rows)})" for rows in (run, base)]
     return Judged(verdicts, run=names[0], baseline=names[1], same_machine=same_machine)
 
@@ -165,8 +165,9 @@ def _stored_floors(path: Path) -> dict[str, float] | None:
 
 
 def _judge_case(
-    case: str, base: pd.DataFrame, run: pd.DataFrame, budget: float, floors: _Floors, same_machine: bool
+    case: str, base: pd.DataFrame, run: pd.DataFrame, budgets: Budgets, floors: _Floors, same_machine: bool
 ) -> Verdict:
+    budget = budgets.cases[case]
     before, now = _find(base, case), _find(run, case)
     if before is None:
         return missing(case, budget, f"the baseline does not hold it{'' if now else ', nor does the run'}")
@@ -183,8 +184,8 @@ def _judge_case(
     return verdict(
         case,
         unpaired_estimate(before["rounds_s"], now["rounds_s"]),
-        budget=budget,
-        floor=floors(case),
+        budgets,
+        floors(case),
         trouble=_trouble(controls, floors(CONTROL)) if same_machine else "another machine: informs, and is never gated",
         base_s=float(np.median(before["rounds_s"])),
         change_s=float(np.median(now["rounds_s"])),

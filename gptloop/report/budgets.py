@@ -11,7 +11,7 @@ from typing import Any
 
 from gptloop.report.runs import ReportError
 
-_NUMBERS = ("budget", "drift", "paired_floor", "stored_floor")
+_NUMBERS = ("budget", "resolution", "drift", "paired_floor", "stored_floor")
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Budgets:
     Attributes:
         path: The file, for messages.
         cases: The budget of each gated case, by "SIZE WORKLOAD CONTENDER".
+        resolution: The noise floor above which a machine can judge nothing.
         drift: How far the PyTorch loop may move from process to process before nothing beside it is judged.
         paired_floor: The noise floor assumed of change against base, where the machine was not calibrated.
         stored_floor: The same against a stored baseline.
@@ -28,6 +29,7 @@ class Budgets:
 
     path: Path
     cases: Mapping[str, float]
+    resolution: float
     drift: float
     paired_floor: float
     stored_floor: float
@@ -56,7 +58,7 @@ def read_budgets(path: Path) -> Budgets:
             raise ReportError(f'{path}: cases has {case!r}, expected [cases."SIZE WORKLOAD CONTENDER"]')
         _refuse_others(path, settings, {"budget"})
         budgets[case] = _fraction(path, {"budget": numbers["budget"], **settings}, "budget")
-    return Budgets(path, budgets, numbers["drift"], numbers["paired_floor"], numbers["stored_floor"])
+    return Budgets(path, budgets, **{name: numbers[name] for name in _NUMBERS if name != "budget"})
 
 
 def _refuse_others(path: Path, table: Mapping[str, Any], known: set[str]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from gptloop.report.budgets import Budgets
 from gptloop.report.statistics import Estimate
 from gptloop.report.text import DASH, duration_text, escape, ratio_text, table
 
@@ -83,39 +84,44 @@ class Verdict:
         }
 
 
-def judge(estimate: Estimate, *, budget: float, floor: float) -> Value:
+def judge(estimate: Estimate, *, budget: float, floor: float, resolution: float) -> Value:
     """The verdict on an effect.
 
     Args:
         estimate: As log-ratios.
         budget: Fraction of time that is allowed.
         floor: Log-ratio that is noise.
+        resolution: Fraction of time above which a floor hides too much.
     """
     allowed = float(np.log1p(budget))
     if estimate.effect > floor and estimate.low > allowed:
         return Value.REGRESSION
     if estimate.effect < -floor and estimate.high < 0:
         return Value.IMPROVED
-    if (estimate.high - estimate.low) / 2 > max(floor, allowed):
-        return Value.UNSTABLE  # too wide to tell a change that counts from none
+    if floor > np.log1p(resolution) or (estimate.high - estimate.low) / 2 > max(floor, allowed):
+        return Value.UNSTABLE  # too noisy, or too wide, to tell a change that counts from none
     return Value.UNCHANGED
 
 
 def verdict(
-    case: str, estimate: Estimate, *, budget: float, floor: Floor, trouble: str | None = None, **times: float | None
+    case: str, estimate: Estimate, budgets: Budgets, floor: Floor, trouble: str | None = None, **times: float | None
 ) -> Verdict:
     """The verdict on a case that was measured, with its reason.
 
     Args:
         case: Its name.
         estimate: Its effect.
-        budget: Its budget.
+        budgets: The gated cases'.
         floor: Its noise floor.
         trouble: Why the measurement cannot be trusted at all, if so.
         times: `base_s` and the like, passed on.
     """
-    value = Value.UNSTABLE if trouble else judge(estimate, budget=budget, floor=floor.effect)
-    return Verdict(case, value, trouble or _reason(value, estimate, budget, floor), budget, floor, estimate, **times)
+    budget = budgets.cases[case]
+    value = Value.UNSTABLE
+    if not trouble:
+        value = judge(estimate, budget=budget, floor=floor.effect, resolution=budgets.resolution)
+    reason = trouble or _reason(value, estimate, budget, floor)
+    return Verdict(case, value, reason, budget, floor, estimate, **times)
 
 
 def missing(case: str, budget: float, reason: str) -> Verdict:
@@ -137,7 +143,11 @@ def verdicts_table(verdicts: Sequence[Verdict]) -> str:
     with_speedup = any(one.change_speedup is not None for one in verdicts)
     headers += ["speedup over PyTorch"] * with_speedup
     rows = [[*_cells(one), *([_speedup_cell(one)] * with_speedup)] for one in verdicts]
-    lines = [f"- **{one.value}**, {escape(one.case)}: {escape(one.reason)}" for one in verdicts if _notable(one)]
+    cases: dict[tuple[Value, str], list[str]] = {}
+    for one in verdicts:
+        if one.value is not Value.UNCHANGED:
+            cases.setdefault((one.value, one.reason), []).append(one.case)
+    lines = [f"- **{value}**, {escape(', '.join(of))}: {escape(reason)}" for (value, reason), of in cases.items()]
     return "\n\n".join([table(headers, rows, "ll" + "r" * (len(headers) - 2)), *(["\n".join(lines)] if lines else [])])
 
 
@@ -165,10 +175,6 @@ def _fraction(effect: float) -> float:
     return float(np.expm1(effect))
 
 
-def _notable(one: Verdict) -> bool:
-    return one.value is not Value.UNCHANGED
-
-
 def _cells(one: Verdict) -> list[str]:
     effect, interval = DASH, DASH
     if one.estimate:
@@ -194,14 +200,14 @@ def _reason(value: Value, estimate: Estimate, budget: float, floor: Floor) -> st
     if value is Value.REGRESSION:
         return (
             f"{measured}: slower by more than the budget of {allowed}, and more than the {noise} of this machine "
-            "explains. If that is meant, raise this case's budget; if not, compare `gptloop inspect` of both exports, "
-            "then a profile"
+            "explains. If that is meant, raise the case's budget; if not, compare what 'gptloop inspect' says of both "
+            "exports, then profiles"
         )
     if value is Value.IMPROVED:
         return f"{measured}: faster by more than the {noise}. A stored baseline may be updated"
     if value is Value.UNSTABLE:
         return (
-            f"{measured}: the interval is too wide to tell a change of {allowed} or of the {noise} from none. "
+            f"{measured}: the {noise} is too high, or the interval too wide, to tell a change that counts from none. "
             "Measure again on a quieter machine, or with more processes or rounds"
         )
     return f"{measured}: within the budget of {allowed} or the {noise}"
