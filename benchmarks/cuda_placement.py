@@ -45,7 +45,7 @@ KERNELS: Mapping[tuple[str, str], Set[int]] = {
         "CumSum Greater GreaterOrEqual Less LessOrEqual": _FLOATS | _WIDE,
         "Equal": _FLOATS | _WIDE | _BOOL,
         "Erf Gelu Gemm LayerNormalization MatMul Relu Sigmoid Softmax Tanh": _FLOATS | _BF16,
-        "Log LogSoftmax ReduceLogSumExp": _FLOATS,
+        "Ceil Log LogSoftmax ReduceLogSumExp Sqrt": _FLOATS,
         "ArgMax": _FLOATS,
         "MatMulInteger": {TensorProto.INT8},
         "Max Min": _FLOATS | _BF16 | _WIDE,

@@ -1,8 +1,10 @@
 """How the suite measures and saves: interleaved, paired, and readable by pytest-benchmark's own means."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +26,8 @@ def test_round_i_of_a_contender_is_its_time_in_round_i(monkeypatch):
     times = interleave({name: lambda n=n: [next(clock) for _ in range(n)] for name, n in busy.items()}, 2)
     assert times == {"a": [4, 4], "b": [8, 8]}
 
+
+ROOT = Path(__file__).parents[1]
 
 SUITE = """
 import pytest
@@ -47,7 +51,10 @@ def saved_run(tmp_path_factory):
     (tmp_path / "test_suite.py").write_text(SUITE)
     options = ["--benchmark-autosave", "--benchmark-save-data", f"--benchmark-storage=file://{tmp_path}/saved"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), *options]
-    done = subprocess.run([*command, "test_suite.py"], cwd=tmp_path, check=False, capture_output=True, text=True)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}  # where `benchmarks` is: it is not installed
+    done = subprocess.run(
+        [*command, "test_suite.py"], cwd=tmp_path, env=environment, check=False, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout
     (path,) = (tmp_path / "saved").glob("*/0001_*.json")
     return path

@@ -67,8 +67,8 @@ def test_every_operator_of_the_standard_body_has_a_kernel(placed, precision):
 
 def test_what_the_standard_body_asks_the_cpu_is_known(placed):
     """Its switches and the step's number; the lean graphs are there to be without. A change here is to be looked at."""
-    body = loop_body(placed("standard", "fp32"))
-    assert len(body.to_host) == 4  # P + T for Split, two conditions of Ifs, the Loop's condition
+    body = loop_body(loop_body(placed("standard", "fp32")))
+    assert len(body.to_host) == 4  # P, E and T for Split, two conditions of Ifs, the Loop's condition
     assert "iteration" in body.to_device
 
 

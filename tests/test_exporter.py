@@ -111,6 +111,7 @@ def test_metadata_says_what_the_file_is(tiny, tmp_path):
             "gptloop_weights": "pretrained",
             "gptloop_precision": "fp32",
             "gptloop_opset": "21",
+            "gptloop_flavor": "standard",
         }
         expected = tiny.model.config.to_dict()
         for field in ("n_layer", "n_head", "n_embd", "n_inner", "n_positions", "vocab_size", "activation_function"):
@@ -367,7 +368,7 @@ def kill_at_change(folder, changes):
 new = open_checkpoint(sys.argv[1])
 # Built once and inherited by every child: it writes nothing, and takes most of an export's time.
 built = graph.build(new.config, stored_tensors(new, "fp32"), "fp32")
-graph.build = lambda *_: built
+graph.build = lambda *_, **__: built
 for start in map(Path, sys.argv[2:]):
     for changes in range(1, 1000):
         folder = start.with_name(f"{start.name}-{changes:03}")

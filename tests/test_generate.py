@@ -225,6 +225,7 @@ def test_the_file_uses_nothing_but_standard_operators_of_opset_21(tiny):
     assert not model.functions
 
 
+<<<<<<< ours
 def test_without_packed_weights_the_tokens_are_the_same(tiny):
     unpacked = OnnxLoop(tiny.path, device="cpu", prepack=False)
     assert unpacked.session.get_session_options().get_session_config_entry("session.disable_prepacking") == "1"
@@ -235,15 +236,31 @@ def test_without_packed_weights_the_tokens_are_the_same(tiny):
 
 
 def test_weights_stand_in_the_outer_graph_only(tiny):
+=======
+def external_place(tensor) -> tuple[str, int] | bytes:
+    """Where a tensor's bytes are; a tiny one's are in the .onnx file itself."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    return (entries["location"], int(entries["offset"])) if entries else tensor.raw_data
+
+
+def test_weights_stand_in_the_outer_graph_and_are_named_again_by_the_outer_loops_body(tiny):
+>>>>>>> theirs
     model = onnx.load(tiny.path, load_external_data=False)
     outer, *inner = all_graphs(model.graph)
     stored = [tensor.name for tensor in outer.initializer]
     assert len(stored) == len(set(stored))
     assert {name.removeprefix("transformer.") for name, _ in tiny.model.named_parameters()} <= set(stored)
     assert "lm_head.weight" not in stored, "it is the token embedding"
-    assert len(inner) >= 3, "the Loop's body and two branches"
-    for graph in inner:
-        assert not graph.initializer
+    assert len(inner) >= 4, "the Loops' bodies and two branches"
+    block, *others = sorted(inner, key=lambda graph: -len(graph.initializer))
+    places = {tensor.name: external_place(tensor) for tensor in [*outer.initializer, *block.initializer]}
+    assert {name.removeprefix("transformer.") for name, _ in tiny.model.named_parameters()} == {
+        tensor.name.removeprefix("steps/") for tensor in block.initializer
+    }
+    for tensor in block.initializer:
+        assert places[tensor.name] == places[tensor.name.removeprefix("steps/")], "of the same bytes of the file"
+    for graph in [block, *others]:
+        assert graph is block or not graph.initializer
         constants = [node for node in graph.node if node.op_type == "Constant"]
         assert all(node.ByteSize() < 1024 for node in constants)
 

@@ -65,8 +65,9 @@ def test_the_cache_is_half_precision_and_the_logits_are_float32(half_paths, prec
     model = onnx.shape_inference.infer_shapes(onnx.load(half_paths[precision]), strict_mode=True)
     half = ONNX_TYPES[precision]
     (loop,) = (node for node in model.graph.node if node.op_type == "Loop")
+    (loop,) = (node for node in loop.attribute[0].g.node if node.op_type == "Loop")
     body = loop.attribute[0].g
-    carried = [value.type.tensor_type.elem_type for value in body.input[5:]]
+    carried = [value.type.tensor_type.elem_type for value in body.input[6:]]
     assert carried == [half] * 4
     types = {value.name: value.type.tensor_type.elem_type for value in [*body.value_info, *body.output]}
     sampled = {out for node in body.node if "/h." not in node.name for out in node.output}
