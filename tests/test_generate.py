@@ -225,7 +225,6 @@ def test_the_file_uses_nothing_but_standard_operators_of_opset_21(tiny):
     assert not model.functions
 
 
-<<<<<<< ours
 def test_without_packed_weights_the_tokens_are_the_same(tiny):
     unpacked = OnnxLoop(tiny.path, device="cpu", prepack=False)
     assert unpacked.session.get_session_options().get_session_config_entry("session.disable_prepacking") == "1"
@@ -235,8 +234,6 @@ def test_without_packed_weights_the_tokens_are_the_same(tiny):
     )
 
 
-def test_weights_stand_in_the_outer_graph_only(tiny):
-=======
 def external_place(tensor) -> tuple[str, int] | bytes:
     """Where a tensor's bytes are; a tiny one's are in the .onnx file itself."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
@@ -244,7 +241,6 @@ def external_place(tensor) -> tuple[str, int] | bytes:
 
 
 def test_weights_stand_in_the_outer_graph_and_are_named_again_by_the_outer_loops_body(tiny):
->>>>>>> theirs
     model = onnx.load(tiny.path, load_external_data=False)
     outer, *inner = all_graphs(model.graph)
     stored = [tensor.name for tensor in outer.initializer]
