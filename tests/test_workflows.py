@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").iterdir())
-GPU, CI = (ROOT / ".github" / "workflows" / name for name in ("gpu.yml", "ci.yml"))
+GPU, CI, SPEED = (ROOT / ".github" / "workflows" / name for name in ("gpu.yml", "ci.yml", "speed.yml"))
 # The second one demands a timeout of every job.
 SCHEMAS = ("vendor.github-workflows", "custom.github-workflows-require-timeout")
 
@@ -123,3 +123,22 @@ def test_without_a_gpu_baseline_the_job_says_that_nothing_was_judged(report_step
     assert re.search(r"::warning::No GPU baseline .* reported, not judged", printed)
     assert "python -m gptloop.report reports/\n" in printed
     assert "reported, not judged" in job
+
+
+@pytest.mark.parametrize(("status", "ends_with"), [(0, 0), (1, 1), (2, 0)])
+def test_the_speed_job_fails_on_a_regression_and_warns_of_what_cannot_be_judged(tmp_path, status, ends_with):
+    workflow = load(SPEED)
+    (job,) = workflow["jobs"].values()
+    assert job["if"] == "contains(github.event.pull_request.labels.*.name, 'speed')"
+    (script,) = (step["run"] for step in job["steps"] if step.get("name") == "Change against base")
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\necho "python $*"\nexit {status}\n')
+    python.chmod(0o755)
+    summary = tmp_path / "summary.md"
+    environment = {"PATH": f"{python.parent}:{os.environ['PATH']}", "BASE": "abc", "GITHUB_STEP_SUMMARY": str(summary)}
+    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script]
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
+    assert done.returncode == ends_with, done.stderr
+    assert summary.read_text() == "python -m benchmarks.change --base abc --output change.json\n"
+    assert ("::warning::" in done.stdout) == (status == 2)
