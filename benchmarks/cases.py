@@ -94,11 +94,10 @@ CPU_GRID = (
     Case(
         "distilgpt2",
         SMOKE,
-        rounds=3,
+        rounds=2,
         alone_rounds=1,
         contenders=(BASELINE, "torch_tiled", "hf_generate", "onnx_step", "onnx", "onnx_int8"),
         smoke=True,
-        ceiling=True,
     ),
     Case("gpt2", ONE_ROW, rounds=7, alone_rounds=3, ceiling=True),
     Case(

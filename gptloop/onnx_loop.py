@@ -39,8 +39,9 @@ class OnnxLoop(Loop):
         device: "cpu", "cuda", or "auto" for CUDA where it loads.
         threads: Threads of one product; ONNX Runtime's own choice (one per physical core) unless given.
         prepack: Whether ONNX Runtime rearranges the weights for its products on the CPU when it loads them. False
-            leaves them in the mapped file: resident memory stays at about once the weights instead of twice while
-            loading, and loading takes a moment, but generating gets slower (0.65 to 0.8 times the speed, gpt2 in fp32).
+            leaves them in the mapped file: memory stays at once the weights (as the proportional set size; the resident
+            set counts a page as often as it is mapped, here twice) instead of twice, and loading takes a moment, but
+            generating gets slower (0.65 to 0.8 times the speed, gpt2 in fp32).
 
     Attributes:
         device: "cpu" or "cuda", where it runs.
