@@ -44,7 +44,7 @@ KERNELS: Mapping[tuple[str, str], Set[int]] = {
         "Tile Transpose Unsqueeze": _ALL,
         "CumSum Greater GreaterOrEqual Less LessOrEqual": _FLOATS | _WIDE,
         "Equal": _FLOATS | _WIDE | _BOOL,
-        "Erf Gelu Gemm LayerNormalization MatMul Relu Sigmoid Softmax Tanh": _FLOATS | _BF16,
+        "Erf Gelu Gemm LayerNormalization MatMul Relu Sigmoid Softmax Sum Tanh": _FLOATS | _BF16,
         "Ceil Log LogSoftmax ReduceLogSumExp Sqrt": _FLOATS,
         "ArgMax": _FLOATS,
         "MatMulInteger": {TensorProto.INT8},

@@ -6,6 +6,7 @@ weights at export (gptloop.exporter).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import onnx_ir as ir
@@ -60,7 +61,7 @@ def prefill(
     Args:
         op: The outer graph's operators.
         qkv: [B * P, 3D].
-        shape_BP3Hd: int64 [5].
+        shape_BP3Hd: int64 [4], as `heads_shape` gives it.
         n_embd: D.
         mask: The prompts'.
         last_position: Attend from the last position only.
@@ -68,22 +69,27 @@ def prefill(
     Returns:
         [B * P, D], or [B, D] of the last positions, and the layer's PromptCache.
     """
-    query, key, value = (op.Squeeze(x, [0]) for x in _split_heads(op, qkv, shape_BP3Hd))  # [B, H, P, d]
+    query, key, value = op.Split(_by_head(op, qkv, shape_BP3Hd), axis=1, num_outputs=3, _outputs=3)  # [B, H, P, d]
     key_BHdP = op.Transpose(key, perm=[0, 1, 3, 2])
     if last_position:
         query = op.Slice(query, [-1], [2**31 - 1], [2])  # [B, H, 1, d]
     scores = op.Add(op.MatMul(query, key_BHdP), mask.padding_B11P if last_position else mask.causal_B1PP)
     context = op.MatMul(op.Softmax(scores, axis=-1), value)
-    return _merge_heads(op, context, n_embd), PromptCache(key_BHdP, value)
+    merged = op.Reshape(op.Transpose(context, perm=[0, 2, 1, 3]), [-1, n_embd])
+    return merged, PromptCache(key_BHdP, value)
 
 
 class DecodeShapes(NamedTuple):
-    """n_embd, and the int64 shape tensors of the decode steps, computed once in the outer graph."""
+    """The shapes of one new token per row; what depends on the call is computed once, in the outer graph."""
 
-    D: int
-    BR3Hd: ir.Value
-    BHRd: ir.Value
-    BHR1d: ir.Value
+    BR3Hd: ir.Value  # int64 [4], as `heads_shape` gives it
+    H: int
+    d: int
+
+
+def heads_shape(op: OpBuilder, B: ir.Value, L: ir.Value, n_head: int, head_dim: int) -> ir.Value:
+    """int64 [4]: B, L, 3H, d, from B and L, int64 [1] each; L is P of the prompts, R of the rows."""
+    return op.Concat(B, L, [3 * n_head, head_dim], axis=0)
 
 
 def decode(
@@ -115,8 +121,7 @@ def decode(
     Returns:
         [S, D], and the growing cache with this token appended.
     """
-    query, key, value = _split_heads(op, qkv, shapes.BR3Hd)  # [1, B, H, R, d]
-    key_BHRTd, value_BHRTd = op.Reshape(key, shapes.BHR1d), op.Reshape(value, shapes.BHR1d)
+    query_BHR1d, key_BHRTd, value_BHRTd = _one_token(op, qkv, shapes)
     if past:
         key_BHRTd = op.Concat(past.key_BHRTd, key_BHRTd, axis=3)
         value_BHRTd = op.Concat(past.value_BHRTd, value_BHRTd, axis=3)
@@ -124,19 +129,14 @@ def decode(
     present = GeneratedCache(key_BHRTd, value_BHRTd)
     generated = [earlier, present] if earlier else [present]
 
-    query_BHRd = op.Reshape(query, shapes.BHRd)
-    scores = [op.Add(op.MatMul(query_BHRd, prompt.key_BHdP), mask.padding_B11P)]
-    query_BHRd1 = op.Unsqueeze(query_BHRd, [4])
-    # K q instead of q K^T: nothing to transpose.
-    scores += [op.Squeeze(op.MatMul(cache.key_BHRTd, query_BHRd1), [4]) for cache in generated]  # [B, H, R, T]
+    scores = [_prompt_scores(op, query_BHR1d, prompt, mask)]
+    scores += [_own_scores(op, query_BHR1d, cache) for cache in generated]
     probs = op.Softmax(op.Concat(*scores, axis=-1), axis=-1)
 
     prompt_probs, *probs = op.Split(probs, split, axis=-1, _outputs=1 + len(generated))
-    context_BHRd = op.MatMul(prompt_probs, prompt.value_BHPd)
-    for probs_BHRT, cache in zip(probs, generated, strict=True):
-        context_BHR1d = op.MatMul(op.Unsqueeze(probs_BHRT, [3]), cache.value_BHRTd)
-        context_BHRd = op.Add(context_BHRd, op.Squeeze(context_BHR1d, [3]))
-    return _merge_heads(op, context_BHRd, shapes.D), present
+    contexts = [_prompt_context(op, prompt_probs, prompt)]
+    contexts += [op.MatMul(own, cache.value_BHRTd) for own, cache in zip(probs, generated, strict=True)]
+    return _merge_heads(op, contexts, shapes), present
 
 
 def decode_in_place(
@@ -166,29 +166,55 @@ def decode_in_place(
     Returns:
         [S, D], and the cache with this token in its place.
     """
-    query, key, value = _split_heads(op, qkv, shapes.BR3Hd)  # [1, B, H, R, d]
+    query_BHR1d, key_BHR1d, value_BHR1d = _one_token(op, qkv, shapes)
     own_T1 = op.Unsqueeze(own_T, [1])
-    key_BHRTd = op.Where(own_T1, op.Reshape(key, shapes.BHR1d), past.key_BHRTd)
-    value_BHRTd = op.Where(own_T1, op.Reshape(value, shapes.BHR1d), past.value_BHRTd)
-
-    query_BHRd = op.Reshape(query, shapes.BHRd)
-    prompt_scores_BHRP = op.Add(op.MatMul(query_BHRd, prompt.key_BHdP), mask.padding_B11P)
-    scores_BHRT = op.Squeeze(op.MatMul(key_BHRTd, op.Unsqueeze(query_BHRd, [4])), [4])
-    probs = op.Softmax(op.Concat(prompt_scores_BHRP, op.Add(scores_BHRT, unseen_T), axis=-1), axis=-1)
+    present = GeneratedCache(
+        op.Where(own_T1, key_BHR1d, past.key_BHRTd), op.Where(own_T1, value_BHR1d, past.value_BHRTd)
+    )
+    scores = [
+        _prompt_scores(op, query_BHR1d, prompt, mask),
+        op.Add(_own_scores(op, query_BHR1d, present), unseen_T),
+    ]
+    probs = op.Softmax(op.Concat(*scores, axis=-1), axis=-1)
 
     prompt_probs, probs = op.Split(probs, split_PT, axis=-1, _outputs=2)
-    context_BHR1d = op.MatMul(op.Unsqueeze(probs, [3]), value_BHRTd)
-    context_BHRd = op.Add(op.MatMul(prompt_probs, prompt.value_BHPd), op.Squeeze(context_BHR1d, [3]))
-    return _merge_heads(op, context_BHRd, shapes.D), GeneratedCache(key_BHRTd, value_BHRTd)
+    contexts = [_prompt_context(op, prompt_probs, prompt), op.MatMul(probs, present.value_BHRTd)]
+    return _merge_heads(op, contexts, shapes), present
 
 
-def _split_heads(op: OpBuilder, qkv: ir.Value, shape: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """[rows, 3D] -> query, key, value, each [1, B, H, P or R, d]."""
-    heads = op.Transpose(op.Reshape(qkv, shape), perm=[2, 0, 3, 1, 4])  # [3, B, H, P or R, d]
-    query, key, value = op.Split(heads, axis=0, num_outputs=3, _outputs=3)
+def _by_head(op: OpBuilder, qkv: ir.Value, shape: ir.Value) -> ir.Value:
+    """[rows, 3D] -> [B, 3H, P or R, d]."""
+    return op.Transpose(op.Reshape(qkv, shape), perm=[0, 2, 1, 3])
+
+
+def _one_token(op: OpBuilder, qkv: ir.Value, shapes: DecodeShapes) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """[S, 3D] -> query, key, value of one position, each [B, H, R, 1, d].
+
+    The 1 comes in by a Reshape on purpose: ONNX Runtime moves the Transpose before it into all it can, the Split behind
+    an Unsqueeze included, and then runs three of them.
+    """
+    heads = op.Reshape(_by_head(op, qkv, shapes.BR3Hd), [0, 3 * shapes.H, -1, 1, shapes.d])
+    query, key, value = op.Split(heads, axis=1, num_outputs=3, _outputs=3)
     return query, key, value
 
 
-def _merge_heads(op: OpBuilder, x_BHRd: ir.Value, n_embd: int) -> ir.Value:
-    """[B, H, P or R, d] -> [rows, D]."""
-    return op.Reshape(op.Transpose(x_BHRd, perm=[0, 2, 1, 3]), [-1, n_embd])
+def _prompt_scores(op: OpBuilder, query_BHR1d: ir.Value, prompt: PromptCache, mask: PromptMask) -> ir.Value:
+    """[B, H, R, 1, P]: the rows of a prompt in one product."""
+    scores_BHRP = op.MatMul(op.Squeeze(query_BHR1d, [3]), prompt.key_BHdP)
+    return op.Unsqueeze(op.Add(scores_BHRP, mask.padding_B11P), [3])
+
+
+def _own_scores(op: OpBuilder, query_BHR1d: ir.Value, cache: GeneratedCache) -> ir.Value:
+    """[B, H, R, 1, T]. A runtime multiplies by the transpose without making it."""
+    return op.MatMul(query_BHR1d, op.Transpose(cache.key_BHRTd, perm=[0, 1, 2, 4, 3]))
+
+
+def _prompt_context(op: OpBuilder, probs_BHR1P: ir.Value, prompt: PromptCache) -> ir.Value:
+    """[B, H, R, 1, d]."""
+    return op.Unsqueeze(op.MatMul(op.Squeeze(probs_BHR1P, [3]), prompt.value_BHPd), [3])
+
+
+def _merge_heads(op: OpBuilder, contexts_BHR1d: Sequence[ir.Value], shapes: DecodeShapes) -> ir.Value:
+    """Their sum, as [S, D]."""
+    merged = op.Transpose(op.Sum(*contexts_BHR1d), perm=[0, 2, 1, 3, 4])
+    return op.Reshape(merged, [-1, shapes.H * shapes.d])

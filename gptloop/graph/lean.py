@@ -128,12 +128,7 @@ def build_lean(
         token_S1 = draw.token(op, per_row(op, call, logits_BV), 0)
 
     H, d = transformer.n_head, transformer.head_dim
-    shapes = DecodeShapes(
-        D=transformer.n_embd,
-        BR3Hd=op.Concat(call.B, call.R, [3, H, d], axis=0),
-        BHRd=op.Concat(call.B, [H], call.R, [d], axis=0),
-        BHR1d=op.Concat(call.B, [H], call.R, [1, d], axis=0),
-    )
+    shapes = DecodeShapes(attention.heads_shape(op, call.B, call.R, H, d), H, d)
     decoder = fused.FusedTransformer.of(transformer) if flavor == "fused" else transformer
     decode = _Decode(decoder, prompts, shapes, draw)
     position_S = op.Squeeze(per_row(op, call, prompts.lengths_B1), [1])

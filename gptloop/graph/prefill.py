@@ -40,7 +40,7 @@ def prefill(
     # As Hugging Face derives them: counted from a prompt's first token; padding's own do not matter.
     positions_BP = op.Max(op.Sub(op.CumSum(attention_mask, 1), 1), 0)
     x = op.Reshape(transformer.embed(op, input_ids, positions_BP), [-1, transformer.n_embd])  # [B * P, D]
-    shape_BP3Hd = op.Concat(call.B, call.P, [3, transformer.n_head, transformer.head_dim], axis=0)
+    shape_BP3Hd = attention.heads_shape(op, call.B, call.P, transformer.n_head, transformer.head_dim)
     caches: list[PromptCache] = []
 
     def attend(qkv: ir.Value) -> ir.Value:

@@ -35,7 +35,7 @@ def build_scorer(config: Any, tensors: Mapping[str, ir.TensorProtocol], precisio
     B, P = op.Shape(ids_BP, start=0, end=1), op.Shape(ids_BP, start=1, end=2)
     positions_P = op.Range(0, op.Squeeze(P), 1)
     mask = attention.prompt_mask(op, op.Expand(1, op.Shape(ids_BP)), positions_P, transformer.dtype)
-    shape_BP3Hd = op.Concat(B, P, [3, transformer.n_head, transformer.head_dim], axis=0)
+    shape_BP3Hd = attention.heads_shape(op, B, P, transformer.n_head, transformer.head_dim)
 
     def attend(qkv: ir.Value) -> ir.Value:
         context, _ = attention.prefill(op, qkv, shape_BP3Hd, transformer.n_embd, mask, last_position=False)
