@@ -26,6 +26,7 @@ from benchmarks.cases import Workload
 from benchmarks.timing import timed
 from gptloop.exporter import read_exported
 from gptloop.graph.products import ROWS, build_products, product_bytes
+from gptloop.session import open_session, session_options
 
 BUFFER_BYTES = 1 << 29  # many times the last-level cache of the servers at hand (32 MiB to 256 MiB)
 READS = 5
@@ -51,9 +52,7 @@ class Products:
             ir.save(build_products(*exported), file)
         self.pass_bytes = product_bytes(exported.config, exported.tensors)
         self.prefill_rounds_s: list[float] = []
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        self._session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        self._session = open_session(file, device="cpu", options=session_options(threads))
         B, S = workload.prompts, workload.prompts * workload.num_return_sequences
         self._prefill, self._decode = self._bind(B * workload.prompt_len, B), self._bind(S, S)
         self._steps = workload.max_new_tokens - 1

@@ -20,7 +20,7 @@ from gptloop.lean_call import lean_feeds
 from gptloop.loop import Loop, Outputs
 from gptloop.model_file import read_model
 from gptloop.request import Request, whole_number
-from gptloop.session import CUDA, open_session
+from gptloop.session import CUDA, open_session, session_options
 
 ON_HOST = (names.TOP_K, names.NUM_RETURN_SEQUENCES)  # inputs that are sizes of tensors
 
@@ -57,9 +57,7 @@ class OnnxLoop(Loop):
         self.path = Path(path)
         self.metadata = read_model(self.path).metadata
         super().__init__(_Bounds(json.loads(self.metadata[names.META_CONFIG])))
-        options = ort.SessionOptions()
-        if threads is not None:
-            options.intra_op_num_threads = whole_number("threads", threads, at_least=1)
+        options = session_options(None if threads is None else whole_number("threads", threads, at_least=1))
         if not prepack:
             options.add_session_config_entry("session.disable_prepacking", "1")
         self.flavor = self.metadata.get(names.META_FLAVOR, "standard")

@@ -21,7 +21,7 @@ from gptloop.loop import Loop, Outputs
 from gptloop.model_file import read_model
 from gptloop.onnx_loop import feeds
 from gptloop.request import Request
-from gptloop.session import open_session
+from gptloop.session import open_session, session_options
 
 # Parts of the names of what a decode step reads on the CPU, on a GPU, too: shapes, sizes and the conditions of Ifs.
 ON_HOST = (
@@ -75,8 +75,7 @@ class StepLoop(Loop):
 
     def __init__(self, path: Path, *, device: str, threads: int):
         super().__init__(SimpleNamespace(**json.loads(read_model(path).metadata[names.META_CONFIG])))
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
+        options = session_options(threads)
         self._device = device
         self._prefill, self._decode = (
             open_session(_path(path, part), device=device, options=options) for part in ("prefill", "decode")

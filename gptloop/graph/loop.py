@@ -172,6 +172,15 @@ def _decode(
         go_on, token_S, generated_ST, ended_S, *caches, later_TS, raw_later_TS = op.Loop(
             op.Min(block_trips, left), condition, *begun, body=body, _outputs=len(begun) + 2
         )
+
+        def appended(op: OpBuilder) -> list[ir.Value]:
+            return [op.Concat(*parts, axis=3) for parts in zip(_flat(earlier), caches, strict=True)]
+
+        def last(op: OpBuilder) -> list[ir.Value]:
+            return [op.Identity(cache) for cache in caches]  # which nobody reads
+
+        shape: list[int | str] = ["B", H, "R", "T", d]
+        cache_types = [(transformer.dtype, shape)] * len(caches)
         return [
             go_on,
             token_S,
@@ -179,7 +188,7 @@ def _decode(
             ended_S,
             op.Concat(logprobs_TS, later_TS, axis=0),
             op.Concat(raw_logprobs_TS, raw_later_TS, axis=0),
-            *(op.Concat(*parts, axis=3) for parts in zip(_flat(earlier), caches, strict=True)),
+            *branches(op, op.Less(block_trips, left), appended, last, cache_types),
         ]
 
     token_S, *logprobs_S = first.drawn
