@@ -36,7 +36,7 @@ def test_the_summary_is_written_and_printed(tmp_path, capsys):
 def test_the_page_and_the_json_are_written(reported):
     assert {path.name for path in reported.iterdir() if path.is_file()} == {"report.html", "report.json", "summary.md"}
     names = {path.name.split("-")[0] for path in (reported / "charts").iterdir()}
-    assert names == {"speedup", "history", "tokens_per_s", "latency"}
+    assert names == {"speedup", "ladder", "history", "tokens_per_s", "latency"}
 
 
 def test_a_jobs_summary_gets_the_summary_after_what_is_there(tmp_path, capsys, monkeypatch):

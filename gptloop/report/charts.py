@@ -102,6 +102,7 @@ def render_charts(compared: pd.DataFrame) -> dict[str, bytes]:
     for fingerprint, cases in compared.groupby("fingerprint", sort=False):
         for name, figure in (
             ("speedup", speedup_figure(cases, workloads)),
+            ("ladder", ladder_figure(cases, contenders)),
             ("tokens_per_s", tokens_per_s_figure(cases, contenders)),
             ("latency", latency_figure(cases, contenders)),
         ):
@@ -138,13 +139,14 @@ def contender_colours(compared: pd.DataFrame) -> dict[str, str]:
 
 
 def speedup_figure(cases: pd.DataFrame, colours: Colours) -> Figure:
-    """Speedup over the baseline by model size, a bar for each workload and a panel for each contender.
+    """Speedup of gptloop's own contenders over the baseline by model size, a bar for each workload, a panel for each.
 
     Args:
         cases: Rows of one machine.
         colours: By workload.
     """
-    panels = _speedup_panels(cases[cases["speedup"].notna()])
+    own = cases["contender"].str.startswith(CANDIDATE)
+    panels = _speedup_panels(cases[own & cases["speedup"].notna()])
     notes = [_PUBLISHED_NOTE] if _with_published(panels) else []
     slots = max((_slots(panel) for panel in panels), default=0.0)
     with _styled():
@@ -154,8 +156,26 @@ def speedup_figure(cases: pd.DataFrame, colours: Colours) -> Figure:
         for axes, panel in zip(all_axes, panels, strict=False):
             _speedup_panel(axes, panel, colours, slots)
         if not panels:
-            _say_nothing_to_show(all_axes[0], "no case holds both the baseline and another contender")
+            _say_nothing_to_show(all_axes[0], "no case holds both the baseline and one of gptloop's graphs")
         _title(figure, "Speedup over the KV-cached PyTorch loop", _speedup_handles(panels, colours))
+    return figure
+
+
+def ladder_figure(cases: pd.DataFrame, colours: Colours) -> Figure:
+    """Speedup over the baseline of every contender of each case, side by side.
+
+    Args:
+        cases: Rows of one machine.
+        colours: By contender.
+    """
+    speedups = cases["speedup"].astype(float).where(cases["contender"] != BASELINE, 1.0)
+    with _styled():
+        figure = _figure(9.0, _height(cases), cases)
+        axes = figure.subplots()
+        axes.axvline(1.0, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
+        _case_bars(axes, cases, speedups, text.ratio_text, colours)
+        axes.set_xlabel(_axis_label("speedup over the KV-cached PyTorch loop, more is better", axes))
+        _title(figure, "Speedup of every contender", _contender_handles(cases, colours))
     return figure
 
 

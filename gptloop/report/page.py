@@ -37,6 +37,8 @@ _SPEEDUP_ORDER = [text.SPEEDUP_HEADERS.index("speedup"), 2, 3, text.SPEEDUP_HEAD
 _CHARTS = {
     "speedup": "Speedup over the PyTorch loop, by size and workload: a bar is the median of the paired rounds, its "
     "whisker their range. Longer is faster.",
+    "ladder": "Speedup over the PyTorch loop of every contender, case by case: the medians of the paired rounds. "
+    "Longer is faster.",
     "history": "Speedup by run: a point is the median of one saved run of this machine, its whisker the range of the "
     "paired rounds. Higher is faster.",
     "tokens_per_s": "New tokens per second of all rows together. Longer is faster.",
