@@ -125,7 +125,7 @@ def test_the_browser_complains_about_nothing_and_asks_for_nothing(show, scheme):
 
 def test_every_chart_of_every_machine_can_be_seen(light):
     charts = light.locator("figure svg").all()
-    assert len(charts) == 2 * 4
+    assert len(charts) == 2 * 5  # speedup, ladder, history, tokens per second, latency
     for chart in charts:
         label = chart.get_attribute("aria-label")
         box = chart.bounding_box()
