@@ -86,6 +86,7 @@ class Case:
 
 
 _LOOPS = (BASELINE, "onnx", "onnx_int8")
+_GRAPHS = (BASELINE, "onnx_step", "onnx", "onnx_int8")
 
 # Two CPU cores end this within 15 minutes. So torch_compiled, torch_int8 and hf_generate run at one row only, the
 # larger sizes go without the costliest contenders and without 64 candidates, and gpt2 at 64 candidates without those
@@ -100,22 +101,8 @@ CPU_GRID = (
         smoke=True,
     ),
     Case("gpt2", ONE_ROW, rounds=5, alone_rounds=3, ceiling=True),
-    Case(
-        "gpt2",
-        PROMPTS,
-        rounds=4,
-        alone_rounds=2,
-        contenders=(BASELINE, "onnx_step", "onnx", "onnx_int8"),
-        ceiling=True,
-    ),
-    Case(
-        "gpt2",
-        CANDIDATES,
-        rounds=3,
-        alone_rounds=1,
-        contenders=(BASELINE, "onnx_step", "onnx", "onnx_int8"),
-        ceiling=True,
-    ),
+    Case("gpt2", PROMPTS, rounds=4, alone_rounds=2, contenders=_GRAPHS, ceiling=True),
+    Case("gpt2", CANDIDATES, rounds=3, alone_rounds=1, contenders=_GRAPHS, ceiling=True),
     Case("gpt2-medium", ONE_ROW, rounds=5, alone_rounds=3, contenders=_LOOPS),
     Case("gpt2-large", ONE_ROW, rounds=3, alone_rounds=1, contenders=_LOOPS),
 )

@@ -21,7 +21,7 @@ DEVICES = ("auto", "cpu", "cuda")
 CUDA_OPTIONS = {"use_tf32": "0"}
 
 # The parts of a parallel loop get smaller towards its end (ONNX Runtime's documentation names 4 as the usual value), so
-# that threads end together though one was held up: 1.03x to 1.05x on two cores of a shared machine.
+# that threads end together though one was held up: 1.00x to 1.05x on two cores of a shared machine.
 CONFIG = {"session.dynamic_block_base": "4"}
 
 PIP_HINT = " (pip install onnxruntime-gpu[cuda,cudnn] brings CUDA's libraries)"

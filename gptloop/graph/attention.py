@@ -86,6 +86,11 @@ class DecodeShapes(NamedTuple):
     H: int
     d: int
 
+    @classmethod
+    def of(cls, op: OpBuilder, B: ir.Value, R: ir.Value, n_head: int, head_dim: int) -> DecodeShapes:
+        """From B and R, int64 [1] each."""
+        return cls(heads_shape(op, B, R, n_head, head_dim), n_head, head_dim)
+
 
 def heads_shape(op: OpBuilder, B: ir.Value, L: ir.Value, n_head: int, head_dim: int) -> ir.Value:
     """int64 [4]: B, L, 3H, d, from B and L, int64 [1] each; L is P of the prompts, R of the rows."""

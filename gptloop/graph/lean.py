@@ -128,7 +128,7 @@ def build_lean(
         token_S1 = draw.token(op, per_row(op, call, logits_BV), 0)
 
     H, d = transformer.n_head, transformer.head_dim
-    shapes = DecodeShapes(attention.heads_shape(op, call.B, call.R, H, d), H, d)
+    shapes = DecodeShapes.of(op, call.B, call.R, H, d)
     decoder = fused.FusedTransformer.of(transformer) if flavor == "fused" else transformer
     decode = _Decode(decoder, prompts, shapes, draw)
     position_S = op.Squeeze(per_row(op, call, prompts.lengths_B1), [1])

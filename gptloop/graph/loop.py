@@ -111,7 +111,7 @@ def _decode(
 ) -> Drawn:
     """The Loop over blocks, after the first token: all tokens [S, N], and their log-probabilities [N, S]."""
     H, d = transformer.n_head, transformer.head_dim
-    shapes = attention.DecodeShapes(attention.heads_shape(op, call.B, call.R, H, d), H, d)
+    shapes = attention.DecodeShapes.of(op, call.B, call.R, H, d)
     lengths_S = op.Squeeze(per_row(op, call, prompts.lengths_B1), [1])
     nothing_yet = typed(op, op.Expand(0.0, op.Concat(call.B, [H], call.R, [0, d], axis=0)), transformer.dtype)
     no_caches = [nothing_yet] * 2 * transformer.n_layer

@@ -105,7 +105,7 @@ def _prefill(builder: GraphBuilder, transformer: Transformer) -> tuple[Handed, C
 
 def _handed(op: OpBuilder, transformer: Transformer, rules: Rules, prompts: Prompts, call: Call) -> Handed:
     H, d = transformer.n_head, transformer.head_dim
-    shapes = DecodeShapes(attention.heads_shape(op, call.B, call.R, H, d), H, d)
+    shapes = DecodeShapes.of(op, call.B, call.R, H, d)
     lengths_S = op.Squeeze(per_row(op, call, prompts.lengths_B1), [1])
     return Handed(rules, prompts, shapes, lengths_S, op.Identity(call.P))
 

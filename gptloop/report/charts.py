@@ -145,7 +145,7 @@ def speedup_figure(cases: pd.DataFrame, colours: Colours) -> Figure:
         cases: Rows of one machine.
         colours: By workload.
     """
-    own = cases["contender"].str.startswith(CANDIDATE)
+    own = cases["contender"].str.startswith(CANDIDATE)  # onnx, onnx_int8, onnx_step, ...
     panels = _speedup_panels(cases[own & cases["speedup"].notna()])
     notes = [_PUBLISHED_NOTE] if _with_published(panels) else []
     slots = max((_slots(panel) for panel in panels), default=0.0)
