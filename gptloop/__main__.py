@@ -96,7 +96,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     add("--no-eos", action="store_true", help="go on after the model's end of text")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (default: auto)")
     add("--threads", type=int, help="threads of one product (default: ONNX Runtime's choice)")
-    add("--no-prepack", action="store_true", help="leave the weights in the mapped file: half the memory, slower")
+    add("--no-prepack", action="store_true", help="leave the weights in the mapped file: opens at once, slower")
 
     sampling = parser.add_argument_group("sampling", "as in Hugging Face's generate")
     add = sampling.add_argument

@@ -16,7 +16,7 @@ from pathlib import Path
 import onnx
 
 from gptloop import names
-from gptloop.model_file import ModelFile, read_model
+from gptloop.model_file import ModelFile, graphs, read_model
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def structure_of(proto: onnx.ModelProto, file_bytes: dict[str, int]) -> Structur
         body_nodes=_count(body_nodes),
         nodes_per_layer=in_layers / config["n_layer"],
         nodes_outside_layers=len(body_nodes) - in_layers,
-        body_weights=tuple(tensor.name for part in _graphs(body) for tensor in part.initializer),
+        body_weights=tuple(tensor.name for part in graphs(body) for tensor in part.initializer),
         block_weights=tuple(tensor.name for block in blocks for tensor in block.initializer),
         carried={value.name: _type(value) for value in body.input[2:]},
         carried_bytes_per_step=sum(_growth(value) for value in body.input[2:]),
@@ -151,13 +151,6 @@ def _walk(graph: onnx.GraphProto, into_loops: bool = True) -> Iterator[onnx.Node
         for attribute in node.attribute:
             if attribute.HasField("g") and (into_loops or node.op_type != "Loop"):
                 yield from _walk(attribute.g, into_loops)
-
-
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """A graph and all that are nested in its nodes."""
-    yield graph
-    for node in _walk(graph):
-        yield from (attribute.g for attribute in node.attribute if attribute.HasField("g"))
 
 
 def _count(nodes: Iterable[onnx.NodeProto]) -> Counter[tuple[str, str]]:

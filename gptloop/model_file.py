@@ -5,6 +5,7 @@ Knows the .onnx file and its data file; no runtime.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,13 +64,45 @@ def read_model(path: Path) -> ModelFile:
     return ModelFile(path, proto, _check_data(path, proto))
 
 
+def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and all that are nested in its nodes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from graphs(attribute.g)
+
+
+@dataclass(frozen=True)
+class ExternalTensor:
+    """An initializer, of the graph or one nested in it, whose content stands in a data file.
+
+    Attributes:
+        proto: Its name, type and shape.
+        data: The file.
+        offset: In bytes, likewise `length`.
+    """
+
+    proto: onnx.TensorProto
+    data: Path
+    offset: int
+    length: int
+
+
+def external_tensors(path: Path, proto: onnx.ModelProto) -> Iterator[ExternalTensor]:
+    """The initializers of a model at `path` that stand in data files."""
+    for graph in graphs(proto.graph):
+        for tensor in graph.initializer:
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                entry = {item.key: item.value for item in tensor.external_data}
+                data = path.parent / entry["location"]
+                yield ExternalTensor(tensor, data, int(entry["offset"]), int(entry["length"]))
+
+
 def _check_data(path: Path, proto: onnx.ModelProto) -> tuple[Path, ...]:
     ends: dict[Path, int] = {}
-    for tensor in proto.graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            entry = {item.key: item.value for item in tensor.external_data}
-            data = path.parent / entry["location"]
-            ends[data] = max(ends.get(data, 0), int(entry["offset"]) + int(entry["length"]))
+    for tensor in external_tensors(path, proto):
+        ends[tensor.data] = max(ends.get(tensor.data, 0), tensor.offset + tensor.length)
     for data, end in ends.items():
         if not data.is_file():
             raise FileNotFoundError(f"{path} needs its data file {data}, which does not exist")

@@ -5,6 +5,7 @@ Knows the graph's inputs and outputs and ONNX Runtime's options; nothing of how 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from gptloop import cuda_graph, names
 from gptloop.cuda_graph import CapturedCalls
 from gptloop.lean_call import lean_feeds
 from gptloop.loop import Loop, Outputs
+from gptloop.mapped_weights import MappedWeights
 from gptloop.model_file import read_model
 from gptloop.request import Request, whole_number
-from gptloop.session import CUDA, open_session, session_options
+from gptloop.session import CUDA, cpu_alone, open_session, session_options
 
 ON_HOST = (names.TOP_K, names.NUM_RETURN_SEQUENCES)  # inputs that are sizes of tensors
 
@@ -39,9 +41,8 @@ class OnnxLoop(Loop):
         device: "cpu", "cuda", or "auto" for CUDA where it loads.
         threads: Threads of one product; ONNX Runtime's own choice (one per physical core) unless given.
         prepack: Whether ONNX Runtime rearranges the weights for its products on the CPU when it loads them. False
-            leaves them in the mapped file: memory stays at once the weights (as the proportional set size; the resident
-            set counts a page as often as it is mapped, here twice) instead of twice, and loading takes a moment, but
-            generating gets slower (0.65 to 0.8 times the speed, gpt2 in fp32).
+            leaves them in the mapped file, in pages that the system may take back and several processes share: loading
+            takes a moment, but generating gets slower (0.65 to 0.8 times the speed, gpt2 in fp32).
 
     Attributes:
         device: "cpu" or "cuda", where it runs.
@@ -55,7 +56,8 @@ class OnnxLoop(Loop):
 
     def __init__(self, path: str | Path, *, device: str = "auto", threads: int | None = None, prepack: bool = True):
         self.path = Path(path)
-        self.metadata = read_model(self.path).metadata
+        file = read_model(self.path)
+        self.metadata = file.metadata
         super().__init__(_Bounds(json.loads(self.metadata[names.META_CONFIG])))
         options = session_options(None if threads is None else whole_number("threads", threads, at_least=1))
         if not prepack:
@@ -67,14 +69,19 @@ class OnnxLoop(Loop):
             # Without the last level of optimizations, about layouts on the CPU: with it, gpt2 with 36 tokens written
             # out took over a minute to load, and less than half of that without.
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        self.session = self._open(device, options)
+        self._weights = MappedWeights(file) if cpu_alone(device) else None
+        self.session = self._open(device, options, packing=prepack)
         self.device = "cuda" if CUDA in self.session.get_providers() else "cpu"
         self._captured = CapturedCalls(self.session, ON_HOST, self.device) if self.flavor == "unrolled" else None
 
-    def _open(self, device: str, options: ort.SessionOptions) -> ort.InferenceSession:
+    def _open(self, device: str, options: ort.SessionOptions, *, packing: bool) -> ort.InferenceSession:
         cuda_options = cuda_graph.OPTIONS if self.flavor == "unrolled" else None
+        if self._weights:
+            self._weights.add_to(options)
+        dropping = self._weights.dropping_pages() if self._weights and packing else contextlib.nullcontext()
         try:
-            return open_session(self.path, device=device, options=options, cuda_options=cuda_options)
+            with dropping:
+                return open_session(self.path, device=device, options=options, cuda_options=cuda_options)
         except NotImplemented as error:
             precision = self.metadata[names.META_PRECISION]
             raise ValueError(f"{self.path} is in {precision}, for which this device has no kernels: {error}") from None

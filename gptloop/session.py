@@ -41,6 +41,11 @@ def session_options(threads: int | None = None) -> ort.SessionOptions:
     return options
 
 
+def cpu_alone(device: str) -> bool:
+    """Whether a session on this device will not even try CUDA."""
+    return device == "cpu" or (device == "auto" and CUDA not in ort.get_available_providers())
+
+
 def open_session(
     model: Path | bytes,
     *,
@@ -62,12 +67,10 @@ def open_session(
     """
     if device not in DEVICES:
         raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {device!r}")
-    if device == "cpu":
+    if cpu_alone(device):
         return ort.InferenceSession(model, options, providers=[CPU])
     available = ort.get_available_providers()
     if CUDA not in available:
-        if device == "auto":
-            return ort.InferenceSession(model, options, providers=[CPU])
         raise ValueError(
             f"device 'cuda' was asked for, but this ONNX Runtime {ort.__version__} is a build without CUDA (it offers "
             f"{', '.join(available)}): install onnxruntime-gpu in its place"

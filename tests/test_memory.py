@@ -1,8 +1,6 @@
 """Memory: exporting and opening a model take little more than its weights, so that gpt2-xl fits where its weights do.
 
-Each is measured in a process of its own, as what its largest proportional set size is above that of the imported
-libraries. Not the resident set: that counts a page of the file as often as it is mapped, and prefill and steps map
-their weights apart, the same pages.
+Each is measured in a process of its own, as what its largest resident set is above that of the imported libraries.
 """
 
 from __future__ import annotations
@@ -19,24 +17,27 @@ from gptloop import export
 SIZES = "/proc/self/smaps_rollup"
 pytestmark = pytest.mark.skipif(not Path(SIZES).exists(), reason=f"the system has no {SIZES}")
 
-# What is asked of gpt2-xl. A smaller model, as this one, has more beside its weights, in proportion.
+# What is asked of gpt2-xl, which has less beside its weights, in proportion: 1.1 times here where nothing is packed.
 MOST = 1.3
+# What is asked of gpt2, of which a part is packed before the rest is let go of: 1.28 to 1.34 times here.
+MOST_PACKED = 1.5
 
 MEASURED = """
 import re, sys, threading
 from pathlib import Path
 import numpy as np
+import onnxruntime as ort
 import onnx_ir, onnxscript, safetensors, torch, transformers.models.gpt2.modeling_gpt2
 from gptloop import OnnxLoop, export
 
-def pss():
-    return 1024 * int(re.search(r"^Pss:\\s+(\\d+) kB$", Path("SIZES").read_text(), re.MULTILINE)[1])
+def resident():
+    return 1024 * int(re.search(r"^Rss:\\s+(\\d+) kB$", Path("SIZES").read_text(), re.MULTILINE)[1])
 
 def watch():
     while not done.wait(0.005):
-        seen.append(pss())
+        seen.append(resident())
 
-before, seen, done = pss(), [], threading.Event()
+before, seen, done = resident(), [], threading.Event()
 watcher = threading.Thread(target=watch)
 watcher.start()
 WORK
@@ -48,9 +49,9 @@ print(max(seen) - before)
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
-    """A directory with 210 MB of weights, of which three quarters are the token embedding, as in no published size."""
+    """A directory with 186 MB of weights, most of them in layers of gpt2's size."""
     folder = tmp_path_factory.mktemp("checkpoint")
-    GPT2LMHeadModel(GPT2Config(n_layer=2, n_positions=64)).save_pretrained(folder)
+    GPT2LMHeadModel(GPT2Config(n_layer=6, n_positions=64, vocab_size=5000)).save_pretrained(folder)
     return folder
 
 
@@ -74,13 +75,15 @@ def test_an_export_from_a_directory_takes_the_weights_once(checkpoint, tmp_path)
     )
 
 
-GENERATE = "OnnxLoop(sys.argv[1], device='cpu', PREPACK).generate(np.array([[1, 2, 3]]), max_new_tokens=8)"
+GENERATE = "OnnxLoop(sys.argv[1], device='cpu', prepack=PREPACK).generate(np.array([[1, 2, 3]]), max_new_tokens=8)"
 
 
-def test_a_loop_that_packs_nothing_takes_the_weights_once(model, checkpoint):
-    assert growth(GENERATE.replace("PREPACK", "prepack=False"), model) <= MOST * weight_bytes(checkpoint)
+@pytest.mark.parametrize(("prepack", "most"), [(False, MOST), (True, MOST_PACKED)])
+def test_a_loop_takes_the_weights_once(model, checkpoint, prepack, most):
+    assert growth(GENERATE.replace("PREPACK", str(prepack)), model) <= most * weight_bytes(checkpoint)
 
 
-def test_which_a_loop_that_packs_does_not(model, checkpoint):
+def test_which_onnx_runtime_left_to_itself_does_not(model, checkpoint):
     """So that the test above is about something."""
-    assert growth(GENERATE.replace("PREPACK", "prepack=True"), model) > MOST * weight_bytes(checkpoint)
+    opened = "ort.InferenceSession(sys.argv[1], providers=['CPUExecutionProvider'])"
+    assert growth(opened, model) > 2 * weight_bytes(checkpoint)
