@@ -1,8 +1,9 @@
 """How fast a generate call could be on this machine: its matrix products alone, and its weights' way from memory.
 
-- Products: the graph of gptloop.graph.products in ONNX Runtime, with the same threads and the file's own tensors, once
-  at the prefill's shapes and once per further token at a decode step's. Inputs and outputs are bound to memory that
-  stays in the caches, as activations do.
+- Products: the graphs of gptloop.graph.products in ONNX Runtime, with the same threads and the file's own tensors, once
+  at the prefill's shapes and once per further token at a decode step's; with weights and of attention apart, then the
+  sum of both. Inputs and outputs are bound to memory that stays in the caches, as activations do; but for K and V, of
+  which each layer has its own.
 - Bandwidth: each pass reads every matrix once. The time for that is the matrices' bytes over the bandwidth of reading
   a buffer far larger than the caches, by the same number of threads, by whichever of several reductions is fastest.
 
@@ -12,10 +13,12 @@ Knows no other contender.
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -25,7 +28,16 @@ import torch
 from benchmarks.cases import Workload
 from benchmarks.timing import timed
 from gptloop.exporter import read_exported
-from gptloop.graph.products import ROWS, build_products, product_bytes
+from gptloop.graph.products import (
+    BLOCK,
+    EARLIER,
+    LAST_ROWS,
+    PROMPT,
+    ROWS,
+    build_attention_products,
+    build_products,
+    product_bytes,
+)
 from gptloop.session import open_session, session_options
 
 BUFFER_BYTES = 1 << 29  # many times the last-level cache of the servers at hand (32 MiB to 256 MiB)
@@ -83,6 +95,71 @@ class Products:
         return binding
 
 
+class AttentionProducts:
+    """The matrix products of attention in one generate call, on random numbers.
+
+    Args:
+        config: The model's GPT2Config.
+        workload: The call.
+        threads: Threads of one product.
+
+    Attributes:
+        prefill_rounds_s: Seconds of the prefill's products in each run so far.
+    """
+
+    def __init__(self, config: Any, workload: Workload, threads: int):
+        B, R, P = workload.prompts, workload.num_return_sequences, workload.prompt_len
+        trips = workload.max_new_tokens - 1
+        block = math.ceil(math.sqrt(trips))  # tokens per block, as gptloop.graph.loop has them
+        self.prefill_rounds_s: list[float] = []
+        self._prefill, self._decode = (
+            open_session(
+                ir.to_proto(build_attention_products(config, parts)).SerializeToString(),
+                device="cpu",
+                options=session_options(threads),
+            )
+            for parts in ([PROMPT], [PROMPT, EARLIER, BLOCK])
+        )
+        sizes = {"B": B, "R": R, ROWS: max(P, R), LAST_ROWS: R, f"{PROMPT}_length": P}
+        sizes |= {f"{EARLIER}_length": trips, f"{BLOCK}_length": block}
+        rng = np.random.default_rng(0)
+        self._inputs = {
+            x.name: rng.standard_normal(_shape(x, sizes), np.float32)
+            for session in (self._prefill, self._decode)
+            for x in session.get_inputs()
+        }
+        self._output = np.empty(max(math.prod(_shape(y, sizes)) for y in self._decode.get_outputs()), np.float32)
+        self._prefill_binding = self._bind(self._prefill, sizes | {ROWS: P, LAST_ROWS: 1})
+        self._steps = [
+            self._bind(
+                self._decode,
+                sizes | {ROWS: R, f"{EARLIER}_length": t - t % block, f"{BLOCK}_length": t % block + 1},
+            )
+            for t in range(trips)
+        ]
+
+    def __call__(self) -> None:
+        """All products of one call."""
+        start = time.perf_counter()
+        self._prefill.run_with_iobinding(self._prefill_binding)
+        self.prefill_rounds_s.append(time.perf_counter() - start)
+        for binding in self._steps:
+            self._decode.run_with_iobinding(binding)
+
+    def _bind(self, session: ort.InferenceSession, sizes: dict[str, int]) -> ort.IOBinding:
+        """Of each input's memory, its start; all outputs share theirs."""
+        binding = session.io_binding()
+        for x in session.get_inputs():
+            binding.bind_input(x.name, "cpu", 0, np.float32, _shape(x, sizes), self._inputs[x.name].ctypes.data)
+        for y in session.get_outputs():
+            binding.bind_output(y.name, "cpu", 0, np.float32, _shape(y, sizes), self._output.ctypes.data)
+        return binding
+
+
+def _shape(value: ort.NodeArg, sizes: dict[str, int]) -> list[int]:
+    return [sizes.get(dim, dim) for dim in value.shape]
+
+
 class MemoryRead:
     """Reading memory as fast as torch's threads can.
 
@@ -119,18 +196,32 @@ class Floor:
     ttft_rounds_s: list[float]
 
 
-def floors(products: Products, products_rounds_s: list[float], memory: MemoryRead, passes: int) -> dict[str, Floor]:
-    """Both floors of a call, by kind.
+def floors(
+    products: Products,
+    products_rounds_s: list[float],
+    attention: AttentionProducts,
+    attention_rounds_s: list[float],
+    memory: MemoryRead,
+    passes: int,
+) -> dict[str, Floor]:
+    """The floors of a call, by kind: its products with weights, all its products, its weights' way from memory.
 
     Args:
-        products: After the rounds.
+        products: After the rounds, like what follows.
         products_rounds_s: Their times.
-        memory: After the rounds.
+        attention: Attention's products.
+        attention_rounds_s: Their times.
+        memory: The reads.
         passes: Over the weights: the prefill's, and one for each further token.
     """
     rounds = len(products_rounds_s)
     reads_s = [byte_s * products.pass_bytes for byte_s in memory.rounds_s[-rounds:]]
+    weights = Floor(products_rounds_s, products.prefill_rounds_s[-rounds:])
     return {
-        "products": Floor(products_rounds_s, products.prefill_rounds_s[-rounds:]),
+        "products": weights,
+        "all_products": Floor(
+            [sum(pair) for pair in zip(weights.rounds_s, attention_rounds_s, strict=True)],
+            [sum(pair) for pair in zip(weights.ttft_rounds_s, attention.prefill_rounds_s[-rounds:], strict=True)],
+        ),
         "bandwidth": Floor([read_s * passes for read_s in reads_s], reads_s),
     }

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks import cuda_machine as gpu
 from benchmarks.cases import BASELINE, Case, Workload
-from benchmarks.ceiling import Floor, MemoryRead, Products, floors
+from benchmarks.ceiling import AttentionProducts, Floor, MemoryRead, Products, floors
 from benchmarks.contenders import KINDS, AbsentError, Contender, Files, Tokens, arguments, load, prepare, prompt_ids
 from benchmarks.timing import interleave
 from gptloop.evaluate import Evaluation, compare, evaluate
@@ -112,7 +112,8 @@ def measure(
     _check(case, ids, config, files, loaded, results, say, device)
     passed = {name: contender for name, contender in loaded.items() if results[name].passed}
     products = _products(case, passed, files, threads) if device == "cpu" else {}
-    _time(case, ids, passed, products, results, say)
+    attention = AttentionProducts(config, case.workload, threads) if products else None
+    _time(case, ids, passed, products, attention, results, say)
     if device == "cuda" and case.ceiling:
         say("the GPU's bandwidth and rate")
         for name in passed:
@@ -121,6 +122,7 @@ def measure(
     loaded.clear()
     passed.clear()
     products.clear()
+    attention = None
     gc.collect()
     for name in names if alone else ():
         if results[name].passed:
@@ -212,6 +214,7 @@ def _time(
     ids: Tokens,
     loaded: Mapping[str, Contender],
     products: Mapping[str, Products],
+    attention: AttentionProducts | None,
     results: Mapping[str, Measurement],
     say: Say,
 ) -> None:
@@ -228,16 +231,19 @@ def _time(
         say(f"{case.rounds} interleaved rounds of {new_tokens} new tokens: {', '.join(arms | dict(others))}")
         return interleave(arms | dict(others), case.rounds)
 
-    memory = MemoryRead() if products else None
+    memory = MemoryRead() if attention else None
     others: dict[str, Callable[[], Any]] = {f"{name} products": run for name, run in products.items()}
-    times = rounds(case.workload.max_new_tokens, others | ({"memory": memory} if memory else {}))
+    if attention and memory:
+        others |= {"attention's products": attention, "memory": memory}
+    times = rounds(case.workload.max_new_tokens, others)
     ttft, early = rounds(1, {}), rounds(case.early_tokens, {}) if case.early_tokens else {}
     for name in loaded:
         results[name].rounds_s, results[name].ttft_rounds_s = times[name], ttft[name]
         results[name].early_rounds_s = early.get(name, [])
-        if memory and name in products:
+        if attention and memory and name in products:
+            own_s, attention_s = times[f"{name} products"], times["attention's products"]
             passes = case.workload.max_new_tokens
-            results[name].floors = floors(products[name], times[f"{name} products"], memory, passes)
+            results[name].floors = floors(products[name], own_s, attention, attention_s, memory, passes)
         say(f"{name}: median {statistics.median(results[name].rounds_s):.3f} s")
 
 

@@ -18,10 +18,11 @@ CPU = "Intel(R) Xeon(R) Processor"
 
 # What a contender of three rounds has beside them where its ceiling was measured.
 CEILING = {
-    "ceiling_kind": "products",
+    "ceiling_kind": "all_products",
     "ceiling_rounds_s": [1.0, 1.0, 1.0],
     "ceiling_ttft_rounds_s": [0.1, 0.1, 0.1],
-    "products_rounds_s": [1.0, 1.0, 1.0],
+    "products_rounds_s": [0.8, 0.8, 0.8],
+    "all_products_rounds_s": [1.0, 1.0, 1.0],
     "bandwidth_rounds_s": [0.4, 0.4, 0.4],
 }
 

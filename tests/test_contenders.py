@@ -10,6 +10,8 @@ import sys
 
 import numpy as np
 import onnx
+import onnx_ir as ir
+import onnxruntime as ort
 import pytest
 
 from benchmarks import ceiling, contenders
@@ -19,7 +21,9 @@ from benchmarks.measure import measure
 from benchmarks.test_speed import extra_info
 from gptloop import export
 from gptloop.evaluate import compare, evaluate
+from gptloop.graph.products import build_attention_products
 from gptloop.parity import Judge, ParityError, check_quality
+from gptloop.report.runs import BOUNDS
 from gptloop.request import check_request
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -136,8 +140,6 @@ def test_the_ceiling_holds_each_product_of_a_pass_once(tiny, files, precision):
 
 def test_the_products_are_those_of_the_model(tiny, files):
     """As torch computes them from the checkpoint; the query's columns are scaled at export."""
-    import onnxruntime as ort  # noqa: PLC0415
-
     ceiling.Products(files.onnx, ROWS, threads=1)
     session = ort.InferenceSession(files.onnx.with_name(f"{files.onnx.stem}.products.onnx"))
     rng = np.random.default_rng(0)
@@ -151,6 +153,58 @@ def test_the_products_are_those_of_the_model(tiny, files):
             np.testing.assert_allclose(found[f"y.{name}"], expected, rtol=1e-4, atol=1e-4)
     expected = feeds["x.lm_head"] @ weights["wte.weight"].T
     np.testing.assert_allclose(found["y.lm_head"], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_ceiling_holds_attentions_products_of_every_step(tiny):
+    """Of 2 prompts of 5 tokens, 3 candidates each and 6 new tokens, in blocks of ceil(sqrt(5)) = 3."""
+    workload = Workload("2x3", "", prompts=2, num_return_sequences=3, prompt_len=5, max_new_tokens=6)
+    attention = ceiling.AttentionProducts(tiny.model.config, workload, threads=1)
+    runs = []
+
+    class Session:
+        def __init__(self, session):
+            self.session = session
+
+        def run_with_iobinding(self, binding):
+            self.session.run_with_iobinding(binding)
+            shapes = [tuple(value.shape()) for value in binding.get_outputs()]
+            runs.append(dict(zip([y.name for y in self.session.get_outputs()], shapes, strict=True)))
+
+    attention._prefill, attention._decode = Session(attention._prefill), Session(attention._decode)
+    attention()
+    assert len(attention.prefill_rounds_s) == 1
+    H, d = 4, 8
+    assert runs[0] == {
+        "y.prompt.query.0": (2, H, 5, 5),
+        "y.prompt.probs.0": (2, H, 5, d),
+        "y.prompt.query.1": (2, H, 1, 5),  # what the prefill computes of one position
+        "y.prompt.probs.1": (2, H, 1, d),
+    }
+    lengths = [(0, 1), (0, 2), (0, 3), (3, 1), (3, 2)]
+    assert len(runs) == 1 + len(lengths)
+    for run, (earlier, block) in zip(runs[1:], lengths, strict=True):
+        for layer in range(2):
+            assert run[f"y.prompt.query.{layer}"] == (2, H, 3, 5)
+            assert run[f"y.prompt.probs.{layer}"] == (2, H, 3, d)
+            for part, length in (("earlier", earlier), ("block", block)):
+                assert run[f"y.{part}.query.{layer}"] == (2, H, 3, 1, length)
+                assert run[f"y.{part}.probs.{layer}"] == (2, H, 3, 1, d)
+
+
+def test_attentions_products_are_those_of_queries_and_keys(tiny):
+    model = build_attention_products(tiny.model.config, ["block"])
+    session = ort.InferenceSession(ir.to_proto(model).SerializeToString())
+    sizes = {"B": 2, "R": 3, "block_length": 7}
+    rng = np.random.default_rng(0)
+    feeds = {
+        x.name: rng.standard_normal([sizes.get(dim, dim) for dim in x.shape], np.float32) for x in session.get_inputs()
+    }
+    found = dict(zip([y.name for y in session.get_outputs()], session.run(None, feeds), strict=True))
+    for layer in range(2):
+        scores = np.einsum("...qd,...td->...qt", feeds["block.query.rows"], feeds[f"block.key.{layer}"])
+        np.testing.assert_allclose(found[f"y.block.query.{layer}"], scores, rtol=1e-4, atol=1e-5)
+        context = np.einsum("...qt,...td->...qd", feeds["block.probs.rows"], feeds[f"block.value.{layer}"])
+        np.testing.assert_allclose(found[f"y.block.probs.{layer}"], context, rtol=1e-4, atol=1e-5)
 
 
 def test_a_case_is_measured_whole(tiny, files, monkeypatch):
@@ -171,9 +225,11 @@ def test_a_case_is_measured_whole(tiny, files, monkeypatch):
         growth = facts["time_per_output_token_s"] / facts["early_time_per_output_token_s"]
         assert facts["time_per_output_token_growth"] == pytest.approx(growth)
     onnx_info = info["onnx"]
-    assert onnx_info["ceiling_kind"] in ("products", "bandwidth")
+    assert onnx_info["ceiling_kind"] in BOUNDS
     assert onnx_info["ceiling_rounds_s"] == onnx_info[f"{onnx_info['ceiling_kind']}_rounds_s"]
-    medians = {kind: statistics.median(onnx_info[f"{kind}_rounds_s"]) for kind in ("products", "bandwidth")}
+    for with_weights_s, all_s in zip(onnx_info["products_rounds_s"], onnx_info["all_products_rounds_s"], strict=True):
+        assert with_weights_s < all_s
+    medians = {kind: statistics.median(onnx_info[f"{kind}_rounds_s"]) for kind in BOUNDS}
     assert max(medians, key=medians.get) == onnx_info["ceiling_kind"]
     assert all(len(onnx_info[key]) == 3 for key in ("ceiling_rounds_s", "ceiling_ttft_rounds_s"))
     assert "ceiling_kind" not in info["torch"]

@@ -369,7 +369,13 @@ def test_runs_from_before_the_ceiling_lack_it(tmp_path):
     assert pd.isna(old["ceiling_kind"])
     assert pd.isna(old["early_tokens"])
     assert old["ceiling_rounds_s"] == []
-    assert (new["ceiling_kind"], new["ceiling_rounds_s"]) == ("products", [1.0, 1.0, 1.0])
+    assert (new["ceiling_kind"], new["ceiling_rounds_s"]) == ("all_products", [1.0, 1.0, 1.0])
+
+
+def test_runs_whose_ceiling_knew_no_attention_are_read(tmp_path):
+    save(tmp_path, run(benchmark("onnx", **(CEILING | {"ceiling_kind": "products", "all_products_rounds_s": []}))))
+    (row,) = read_runs(tmp_path).to_dict("records")
+    assert (row["ceiling_kind"], row["all_products_rounds_s"]) == ("products", [])
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,23 @@
-"""A graph of nothing but the products of one pass with the model's matrices: what a generate call cannot do without.
+"""Graphs of nothing but the matrix products of one pass: what a generate call cannot do without.
 
-The same weights through the same operators as in the generating graph, each product with an input and an output of its
-own, so that a runtime can neither leave one out nor share the quantization of an input between them. What it takes to
-run it, once at the prompts' shapes and once per further token at a step's, is the ceiling of a generate call's speed.
+Those with the model's matrices: the same weights through the same operators as in the generating graph, each product
+with an input and an output of its own, so that a runtime can neither leave one out nor share the quantization of an
+input between them. And those of attention, each layer with a K and V of its own, since they come from memory. What it
+takes to run them, once at the prompts' shapes and once per further token at a step's, is the ceiling of a generate
+call's speed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnx_ir as ir
+from onnxscript import GraphBuilder
 
-from gptloop.graph.model import IR_VERSION, with_weights
+from gptloop.graph.model import IR_VERSION, OPSET, with_weights
 
 ROWS, LAST_ROWS = "rows", "last_rows"  # of the prefill's last layer only the last positions are read on
 
@@ -42,6 +47,46 @@ def build_products(config: Any, tensors: Mapping[str, ir.TensorProtocol], precis
         builder.add_output(y, f"y.{name}")
     for name in [name for name, value in builder.graph.initializers.items() if not value.uses()]:
         del builder.graph.initializers[name]  # embeddings and layer norms, of which a runtime would complain
+    return ir.Model(builder.graph, ir_version=IR_VERSION)
+
+
+PROMPT, EARLIER, BLOCK = "prompt", "earlier", "block"  # the parts of the KV cache, as gptloop.graph.attention has them
+
+
+def build_attention_products(config: Any, parts: Sequence[str]) -> ir.Model:
+    """Author the products of attention alone, in float32, for all layers.
+
+    Args:
+        config: As `build_products`.
+        parts: What is attended to: of the prefill, `PROMPT`; of a step, all three.
+
+    Returns:
+        A model with inputs for each part: K and V of each layer, `PART.key.LAYER` and `PART.value.LAYER`, and what they
+        are multiplied by, the same for all layers, `PART.query.rows` and `PART.probs.rows`; for the last layer, whose
+        prefill attends from the last positions only, the prompt's `last_rows`. And with an output for each product.
+    """
+    builder = GraphBuilder(ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name="attention"))
+    op, H, d = builder.op, config.n_head, config.n_embd // config.n_head
+
+    @functools.cache
+    def stored(name: str, *shape: int | str) -> ir.Value:
+        return builder.input(name, ir.DataType.FLOAT, list(shape))
+
+    for part, layer in itertools.product(parts, range(config.n_layer)):
+        length = f"{part}_length"
+        if part == PROMPT:
+            batch: tuple[int | str, ...] = ("B", H)
+            rows = LAST_ROWS if layer == config.n_layer - 1 else ROWS
+            height: int | str = rows
+            key = stored(f"{part}.key.{layer}", *batch, d, length)
+        else:
+            batch, rows, height = ("B", H, "R"), ROWS, 1
+            key = op.Transpose(stored(f"{part}.key.{layer}", *batch, length, d), perm=[0, 1, 2, 4, 3])
+        value = stored(f"{part}.value.{layer}", *batch, length, d)
+        for kind, by, inner, outer in (("query", key, d, length), ("probs", value, length, d)):
+            y = op.MatMul(stored(f"{part}.{kind}.{rows}", *batch, height, inner), by)
+            y.dtype, y.shape = ir.DataType.FLOAT, ir.Shape([*batch, height, outer])
+            builder.add_output(y, f"y.{part}.{kind}.{layer}")
     return ir.Model(builder.graph, ir_version=IR_VERSION)
 
 

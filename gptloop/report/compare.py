@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from gptloop.metrics import time_per_output_token_s
-from gptloop.report.runs import ReportError
+from gptloop.report.runs import BOUNDS, ReportError
 
 BASELINE = "torch"
 CANDIDATE = "onnx"
@@ -30,7 +30,6 @@ _CONTENDERS = (
     CANDIDATE,
     "onnx_int8",
 )
-_BOUNDS = ("products_rounds_s", "bandwidth_rounds_s")
 _PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "int8", "int4")
 
 
@@ -64,7 +63,7 @@ def compare_cases(cases: pd.DataFrame) -> pd.DataFrame:
           baseline over contender; NaN for the baseline itself;
         - `alone_median_s`, `alone_over_interleaved`: the control. 1 says that sharing a process cost nothing;
         - `over_ceiling`, `over_ceiling_min`, `over_ceiling_max`: median and spread of the paired ratios, contender over
-          its ceiling; `products_s`, `bandwidth_s`: medians of the two bounds, of which it is the higher one;
+          its ceiling; `products_s` and the like: medians of the bounds, of which it is the highest one;
         - `ceiling_ttft_s`, `ceiling_time_per_output_token_s`: the same bound of both;
         - `time_per_output_token_growth`: over all new tokens, over that of the first `early_tokens`.
 
@@ -99,7 +98,7 @@ def _ratios(row: dict[Any, Any], baseline: dict[Any, Any] | None) -> dict[str, A
 
 def _ceiling(row: dict[Any, Any]) -> dict[str, float]:
     names = ("over_ceiling_min", "over_ceiling", "over_ceiling_max")
-    others = ("products_s", "bandwidth_s", "ceiling_ttft_s", "ceiling_time_per_output_token_s")
+    others = (*(f"{bound}_s" for bound in BOUNDS), "ceiling_ttft_s", "ceiling_time_per_output_token_s")
     if not row["ceiling_rounds_s"]:
         return dict.fromkeys((*names, *others), float("nan"))
     if not len(row["rounds_s"]) == len(row["ceiling_rounds_s"]) == len(row["ceiling_ttft_rounds_s"]):
@@ -111,7 +110,8 @@ def _ceiling(row: dict[Any, Any]) -> dict[str, float]:
     total_s, ttft_s = (float(np.median(row[f"ceiling_{part}rounds_s"])) for part in ("", "ttft_"))
     new_tokens = row["max_new_tokens"]
     per_token_s = time_per_output_token_s(total_s, ttft_s, new_tokens) if new_tokens > 1 else float("nan")
-    bounds = (float(np.median(row[name])) if row[name] else float("nan") for name in _BOUNDS)
+    rounds = (row[f"{bound}_rounds_s"] for bound in BOUNDS)
+    bounds = (float(np.median(rounds_s)) if rounds_s else float("nan") for rounds_s in rounds)
     spread = map(float, np.quantile(ratios, [0, 0.5, 1]))
     return dict(zip((*names, *others), (*spread, *bounds, ttft_s, per_token_s), strict=True))
 

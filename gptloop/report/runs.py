@@ -20,6 +20,9 @@ import pandas as pd
 
 SCHEMA = 1
 
+# What a call cannot be faster than, as runs name it and reports call it.
+BOUNDS = {"products": "products with weights", "all_products": "all products", "bandwidth": "weights from memory"}
+
 _RUN_NAME = re.compile(r"\d{4,}_.*\.json")
 _NOT_OURS = "not a run of gptloop's suite"
 
@@ -72,9 +75,9 @@ def read_runs(folder: Path) -> pd.DataFrame:
         - `rounds_s`, `ttft_rounds_s`, `alone_rounds_s`: lists of raw rounds in seconds, the last one maybe empty;
         - `ttft_s`, `time_per_output_token_s` (or None), `tokens_per_s`, `load_s`, `peak_memory_bytes` (or None);
         - `parity_check`, `parity_rows`, `parity_excused_rows`;
-        - where they were measured, else None or an empty list: `ceiling_kind` ("products" or "bandwidth"),
+        - where they were measured, else None or an empty list: `ceiling_kind` (one of `BOUNDS`),
           `ceiling_rounds_s` and `ceiling_ttft_rounds_s`, what bounds the contender's call and its first token,
-          `products_rounds_s` and `bandwidth_rounds_s`, the two bounds of which the ceiling is the higher one;
+          `products_rounds_s`, `all_products_rounds_s` and `bandwidth_rounds_s`, the bounds of which it is the highest;
           `early_tokens` and `early_time_per_output_token_s`, over the first so many new tokens.
 
     Raises:
@@ -409,11 +412,11 @@ _EXTRA_INFO = {
 
 # What only some contenders have, and no run of before they were introduced.
 _OPTIONAL_INFO = {
-    "ceiling_kind": _Kind("'products' or 'bandwidth'", lambda value: value in ("products", "bandwidth")),
+    "ceiling_kind": _Kind(" or ".join(map(repr, BOUNDS)), lambda value: value in tuple(BOUNDS)),
     "early_tokens": _COUNT,
     "early_time_per_output_token_s": _POSITIVE,
 }
-_OPTIONAL_ROUNDS = ("ceiling_rounds_s", "ceiling_ttft_rounds_s", "products_rounds_s", "bandwidth_rounds_s")
+_OPTIONAL_ROUNDS = ("ceiling_rounds_s", "ceiling_ttft_rounds_s", *(f"{bound}_rounds_s" for bound in BOUNDS))
 
 # What contenders of one case share. Not the precision: an int8 graph is compared with an fp32 loop.
 CASE_FIELDS = (

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from gptloop.report.compare import BASELINE, CANDIDATE
-from gptloop.report.runs import Machine
+from gptloop.report.runs import BOUNDS, Machine
 
 DASH = "-"
 _MOST_COMMITS = 4
@@ -43,9 +43,9 @@ DEFINITIONS = {
     "Tokens/s": "counts the new tokens of all rows.",
     "Load": "is from files on disk to ready, in a process of its own (imports included).",
     "Time / ceiling": "is the contender's time over what it cannot be faster than on this machine, paired by round: "
-    "the call's matrix products alone (the same shapes, runtime, threads and weights), or its matrices' way from "
-    "memory, once for each pass, at the bandwidth measured beside it; whichever takes longer. It marks the latency "
-    "chart.",
+    "the call's matrix products alone (the same shapes, runtime, threads and weights; those of attention included, "
+    "where they were measured), or its matrices' way from memory, once for each pass, at the bandwidth measured beside "
+    "it; whichever takes longer. It marks the latency chart.",
     "Peak memory": "is that of the contender alone in a process of its own, its weights included.",
     "Parity": "comes before time: a contender whose tokens differ has no time. Excused rows left the baseline's path "
     "at a checked near-tie.",
@@ -58,7 +58,7 @@ CONTENDER_HEADERS = (
 )
 CEILING_TITLE = "Ceiling"
 CEILING_HEADERS = (
-    *("contender", "precision", "time", "matrix products", "weights from memory"),
+    *("contender", "precision", "time", *BOUNDS.values()),
     *("bound by", "time / ceiling"),
 )
 GROWTH_TITLE = "Growth with the length"
@@ -356,7 +356,7 @@ def _parity_text(row: Row) -> str:
 def _ceiling_table(bounded: pd.DataFrame, cases: pd.DataFrame) -> str:
     headers = ["size", "workload", *CEILING_HEADERS]
     rows = [[*_case_cells(row, cases), *ceiling_cells(row)] for row in bounded.to_dict("records")]
-    return table(headers, rows, "llllrrrlr")
+    return table(headers, rows, "llll" + "r" * (1 + len(BOUNDS)) + "lr")
 
 
 def ceiling_cells(row: Row) -> list[str]:
@@ -365,9 +365,8 @@ def ceiling_cells(row: Row) -> list[str]:
         contender_title(row["contender"]),
         row["precision"],
         duration_text(row["median_s"]),
-        _or_dash(row["products_s"], duration_text),
-        _or_dash(row["bandwidth_s"], duration_text),
-        {"products": "matrix products", "bandwidth": "weights from memory"}[row["ceiling_kind"]],
+        *(_or_dash(row[f"{bound}_s"], duration_text) for bound in BOUNDS),
+        BOUNDS[row["ceiling_kind"]],
         ratio_spread_text(row["over_ceiling"], row["over_ceiling_min"], row["over_ceiling_max"]),
     ]
 
