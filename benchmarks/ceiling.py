@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,75 @@ BUFFER_BYTES = 1 << 29  # many times the last-level cache of the servers at hand
 READS = 5
 
 
-class Products:
-    """The matrix products of one generate call.
+class BoundSession:
+    """A session whose inputs and outputs are bound to memory once, for each set of sizes that it is to run at.
+
+    Args:
+        model: All of whose dimensions are numbers or names of sizes, and all values float32.
+        threads: Threads of one product.
+        sizes: What the names stand for, by run.
+        memory: Inputs for which this gives the same share their memory, of random numbers. All outputs share theirs.
+    """
+
+    def __init__(
+        self,
+        model: Path | bytes,
+        threads: int,
+        sizes: Sequence[Mapping[str, int]],
+        memory: Callable[[ort.NodeArg], Hashable],
+    ):
+        def largest(values: Iterable[ort.NodeArg]) -> int:
+            return max((math.prod(_shape(value, names)) for value in values for names in sizes), default=0)
+
+        self._session = open_session(model, device="cpu", options=session_options(threads))
+        rng = np.random.default_rng(0)
+        sharing: dict[Hashable, list[ort.NodeArg]] = {}
+        for x in self._session.get_inputs():
+            sharing.setdefault(memory(x), []).append(x)
+        self._inputs = {key: rng.standard_normal(largest(values), np.float32) for key, values in sharing.items()}
+        self._output = np.empty(largest(self._session.get_outputs()), np.float32)
+        self._bindings = [self._session.io_binding() for _ in sizes]
+        for binding, names in zip(self._bindings, sizes, strict=True):
+            for x in self._session.get_inputs():
+                start = self._inputs[memory(x)].ctypes.data
+                binding.bind_input(x.name, "cpu", 0, np.float32, _shape(x, names), start)
+            for y in self._session.get_outputs():
+                binding.bind_output(y.name, "cpu", 0, np.float32, _shape(y, names), self._output.ctypes.data)
+
+    def run(self, index: int) -> None:
+        """At the sizes of this index."""
+        self._session.run_with_iobinding(self._bindings[index])
+
+
+def _shape(value: ort.NodeArg, names: Mapping[str, int]) -> list[int]:
+    return [names.get(dim, dim) for dim in value.shape]
+
+
+class Call:
+    """What one generate call runs.
+
+    Args:
+        prefill: Its first part.
+        steps: Then these, in turn.
+
+    Attributes:
+        prefill_rounds_s: Seconds of the first part in each call so far.
+    """
+
+    def __init__(self, prefill: Callable[[], None], steps: Sequence[Callable[[], None]]):
+        self.prefill_rounds_s: list[float] = []
+        self._prefill, self._steps = prefill, steps
+
+    def __call__(self) -> None:
+        start = time.perf_counter()
+        self._prefill()
+        self.prefill_rounds_s.append(time.perf_counter() - start)
+        for step in self._steps:
+            step()
+
+
+class Products(Call):
+    """The matrix products with weights of one generate call.
 
     Args:
         path: The exported file, beside which the graph of its products is written, with the same data file.
@@ -54,7 +121,6 @@ class Products:
 
     Attributes:
         pass_bytes: Of the matrices that each pass reads.
-        prefill_rounds_s: Seconds of the prefill's products in each run so far.
     """
 
     def __init__(self, path: Path, workload: Workload, threads: int):
@@ -63,101 +129,36 @@ class Products:
         if not file.exists():
             ir.save(build_products(*exported), file)
         self.pass_bytes = product_bytes(exported.config, exported.tensors)
-        self.prefill_rounds_s: list[float] = []
-        self._session = open_session(file, device="cpu", options=session_options(threads))
         B, S = workload.prompts, workload.prompts * workload.num_return_sequences
-        self._prefill, self._decode = self._bind(B * workload.prompt_len, B), self._bind(S, S)
-        self._steps = workload.max_new_tokens - 1
-
-    def __call__(self) -> None:
-        """All products of one call."""
-        start = time.perf_counter()
-        self._session.run_with_iobinding(self._prefill)
-        self.prefill_rounds_s.append(time.perf_counter() - start)
-        for _ in range(self._steps):
-            self._session.run_with_iobinding(self._decode)
-
-    def _bind(self, rows: int, last_rows: int) -> ort.IOBinding:
-        """Inputs of one shape share their memory, and so do outputs: only the weights differ."""
-        rng = np.random.default_rng(0)
-
-        @functools.cache
-        def memory(kind: str, height: int, width: int) -> ort.OrtValue:
-            return ort.OrtValue.ortvalue_from_numpy(rng.standard_normal((height, width)).astype(np.float32))
-
-        binding = self._session.io_binding()
-        for x in self._session.get_inputs():
-            height = rows if x.shape[0] == ROWS else last_rows
-            binding.bind_ortvalue_input(x.name, memory("input", height, x.shape[1]))
-        for y in self._session.get_outputs():
-            height = rows if y.shape[0] == ROWS else last_rows
-            binding.bind_ortvalue_output(y.name, memory("output", height, y.shape[1]))
-        return binding
+        sizes = [{ROWS: B * workload.prompt_len, LAST_ROWS: B}, {ROWS: S, LAST_ROWS: S}]
+        session = BoundSession(file, threads, sizes, memory=lambda x: x.shape[1])
+        prefill, step = (functools.partial(session.run, index) for index in range(2))
+        super().__init__(prefill, [step] * (workload.max_new_tokens - 1))
 
 
-class AttentionProducts:
-    """The matrix products of attention in one generate call, on random numbers.
+class AttentionProducts(Call):
+    """The matrix products of attention in one generate call.
 
     Args:
         config: The model's GPT2Config.
         workload: The call.
         threads: Threads of one product.
-
-    Attributes:
-        prefill_rounds_s: Seconds of the prefill's products in each run so far.
     """
 
     def __init__(self, config: Any, workload: Workload, threads: int):
+        def session(parts: Sequence[str], sizes: Sequence[Mapping[str, int]]) -> BoundSession:
+            model = ir.to_proto(build_attention_products(config, parts)).SerializeToString()
+            return BoundSession(model, threads, sizes, memory=lambda x: x.name)  # each layer has a K and V of its own
+
         B, R, P = workload.prompts, workload.num_return_sequences, workload.prompt_len
-        trips = workload.max_new_tokens - 1
-        block = math.ceil(math.sqrt(trips))  # tokens per block, as gptloop.graph.loop has them
-        self.prefill_rounds_s: list[float] = []
-        self._prefill, self._decode = (
-            open_session(
-                ir.to_proto(build_attention_products(config, parts)).SerializeToString(),
-                device="cpu",
-                options=session_options(threads),
-            )
-            for parts in ([PROMPT], [PROMPT, EARLIER, BLOCK])
-        )
-        sizes = {"B": B, "R": R, ROWS: max(P, R), LAST_ROWS: R, f"{PROMPT}_length": P}
-        sizes |= {f"{EARLIER}_length": trips, f"{BLOCK}_length": block}
-        rng = np.random.default_rng(0)
-        self._inputs = {
-            x.name: rng.standard_normal(_shape(x, sizes), np.float32)
-            for session in (self._prefill, self._decode)
-            for x in session.get_inputs()
-        }
-        self._output = np.empty(max(math.prod(_shape(y, sizes)) for y in self._decode.get_outputs()), np.float32)
-        self._prefill_binding = self._bind(self._prefill, sizes | {ROWS: P, LAST_ROWS: 1})
-        self._steps = [
-            self._bind(
-                self._decode,
-                sizes | {ROWS: R, f"{EARLIER}_length": t - t % block, f"{BLOCK}_length": t % block + 1},
-            )
-            for t in range(trips)
-        ]
-
-    def __call__(self) -> None:
-        """All products of one call."""
-        start = time.perf_counter()
-        self._prefill.run_with_iobinding(self._prefill_binding)
-        self.prefill_rounds_s.append(time.perf_counter() - start)
-        for binding in self._steps:
-            self._decode.run_with_iobinding(binding)
-
-    def _bind(self, session: ort.InferenceSession, sizes: dict[str, int]) -> ort.IOBinding:
-        """Of each input's memory, its start; all outputs share theirs."""
-        binding = session.io_binding()
-        for x in session.get_inputs():
-            binding.bind_input(x.name, "cpu", 0, np.float32, _shape(x, sizes), self._inputs[x.name].ctypes.data)
-        for y in session.get_outputs():
-            binding.bind_output(y.name, "cpu", 0, np.float32, _shape(y, sizes), self._output.ctypes.data)
-        return binding
-
-
-def _shape(value: ort.NodeArg, sizes: dict[str, int]) -> list[int]:
-    return [sizes.get(dim, dim) for dim in value.shape]
+        prompt, earlier, block = (f"{part}_length" for part in (PROMPT, EARLIER, BLOCK))
+        steps = range(workload.max_new_tokens - 1)
+        in_block = math.ceil(math.sqrt(len(steps)))  # steps per block, as gptloop.graph.loop has them
+        step = {"B": B, "R": R, ROWS: R, LAST_ROWS: R, prompt: P}
+        sizes = [step | {earlier: t - t % in_block, block: t % in_block + 1} for t in steps]
+        prefill = session([PROMPT], [{"B": B, ROWS: P, LAST_ROWS: 1, prompt: P}])
+        decode = session([PROMPT, EARLIER, BLOCK], sizes)
+        super().__init__(functools.partial(prefill.run, 0), [functools.partial(decode.run, t) for t in steps])
 
 
 class MemoryRead:
