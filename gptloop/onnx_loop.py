@@ -69,22 +69,25 @@ class OnnxLoop(Loop):
             # Without the last level of optimizations, about layouts on the CPU: with it, gpt2 with 36 tokens written
             # out took over a minute to load, and less than half of that without.
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        self._weights = MappedWeights(file) if cpu_alone(device) else None
-        self.session = self._open(device, options, packing=prepack)
+        weights = MappedWeights(file) if cpu_alone(device) else None
+        self.session = self._open(device, options, weights, packing=prepack)
         self.device = "cuda" if CUDA in self.session.get_providers() else "cpu"
         self._captured = CapturedCalls(self.session, ON_HOST, self.device) if self.flavor == "unrolled" else None
 
-    def _open(self, device: str, options: ort.SessionOptions, *, packing: bool) -> ort.InferenceSession:
+    def _open(
+        self, device: str, options: ort.SessionOptions, weights: MappedWeights | None, *, packing: bool
+    ) -> ort.InferenceSession:
         cuda_options = cuda_graph.OPTIONS if self.flavor == "unrolled" else None
-        if self._weights:
-            self._weights.add_to(options)
-        dropping = self._weights.dropping_pages() if self._weights and packing else contextlib.nullcontext()
+        if weights:
+            weights.add_to(options)
         try:
-            with dropping:
-                return open_session(self.path, device=device, options=options, cuda_options=cuda_options)
+            with weights.dropping_pages() if weights and packing else contextlib.nullcontext():
+                session = open_session(self.path, device=device, options=options, cuda_options=cuda_options)
         except NotImplemented as error:
             precision = self.metadata[names.META_PRECISION]
             raise ValueError(f"{self.path} is in {precision}, for which this device has no kernels: {error}") from None
+        session.weights = weights  # whoever holds the session reads them
+        return session
 
     def _run(self, request: Request) -> Outputs:
         lean = self.flavor != "standard"

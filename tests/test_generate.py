@@ -16,6 +16,7 @@ from onnx.reference import ReferenceEvaluator
 
 from gptloop import OnnxLoop, TorchLoop
 from gptloop.graph.transformer import ACTIVATIONS
+from gptloop.model_file import graphs
 from gptloop.onnx_loop import feeds
 from gptloop.parity import Judge
 from gptloop.request import check_request
@@ -52,15 +53,6 @@ def assert_same_tokens(tiny, prompts: np.ndarray, **call) -> None:
     request = check_request(tiny.model.config, prompts, **call)
     expected, found = tiny.torch.generate(prompts, **call), tiny.onnx.generate(prompts, **call)
     Judge(tiny.model).check(request, expected, found)
-
-
-def all_graphs(graph: onnx.GraphProto):
-    """The graph and every body and branch within."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from all_graphs(attribute.g)
 
 
 # Against Hugging Face
@@ -221,7 +213,7 @@ def test_the_file_passes_onnxs_full_check(open_tiny, changes):
 def test_the_file_uses_nothing_but_standard_operators_of_opset_21(tiny):
     model = onnx.load(tiny.path, load_external_data=False)
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 21)]
-    assert {node.domain for graph in all_graphs(model.graph) for node in graph.node} == {""}
+    assert {node.domain for graph in graphs(model.graph) for node in graph.node} == {""}
     assert not model.functions
 
 
@@ -242,7 +234,7 @@ def external_place(tensor) -> tuple[str, int] | bytes:
 
 def test_weights_stand_in_the_outer_graph_and_are_named_again_by_the_outer_loops_body(tiny):
     model = onnx.load(tiny.path, load_external_data=False)
-    outer, *inner = all_graphs(model.graph)
+    outer, *inner = graphs(model.graph)
     stored = [tensor.name for tensor in outer.initializer]
     assert len(stored) == len(set(stored))
     assert {name.removeprefix("transformer.") for name, _ in tiny.model.named_parameters()} <= set(stored)
