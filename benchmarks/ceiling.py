@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import math
-import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,21 +91,15 @@ class Call:
     """What one generate call runs.
 
     Args:
-        prefill: Its first part.
+        prefill: Its first part, which is all that a call for one token runs.
         steps: Then these, in turn.
-
-    Attributes:
-        prefill_rounds_s: Seconds of the first part in each call so far.
     """
 
     def __init__(self, prefill: Callable[[], None], steps: Sequence[Callable[[], None]]):
-        self.prefill_rounds_s: list[float] = []
-        self._prefill, self._steps = prefill, steps
+        self.prefill, self._steps = prefill, steps
 
     def __call__(self) -> None:
-        start = time.perf_counter()
-        self._prefill()
-        self.prefill_rounds_s.append(time.perf_counter() - start)
+        self.prefill()
         for step in self._steps:
             step()
 
@@ -197,32 +190,22 @@ class Floor:
     ttft_rounds_s: list[float]
 
 
-def floors(
-    products: Products,
-    products_rounds_s: list[float],
-    attention: AttentionProducts,
-    attention_rounds_s: list[float],
-    memory: MemoryRead,
-    passes: int,
-) -> dict[str, Floor]:
+def floors(products: Floor, attention: Floor, memory: MemoryRead, *, pass_bytes: int, passes: int) -> dict[str, Floor]:
     """The floors of a call, by kind: its products with weights, all its products, its weights' way from memory.
 
     Args:
-        products: After the rounds, like what follows.
-        products_rounds_s: Their times.
+        products: As measured, like what follows.
         attention: Attention's products.
-        attention_rounds_s: Their times.
-        memory: The reads.
+        memory: The reads, after the rounds of the whole call.
+        pass_bytes: Of the matrices that each pass reads.
         passes: Over the weights: the prefill's, and one for each further token.
     """
-    rounds = len(products_rounds_s)
-    reads_s = [byte_s * products.pass_bytes for byte_s in memory.rounds_s[-rounds:]]
-    weights = Floor(products_rounds_s, products.prefill_rounds_s[-rounds:])
+    reads_s = [byte_s * pass_bytes for byte_s in memory.rounds_s[-len(products.rounds_s) :]]
     return {
-        "products": weights,
+        "products": products,
         "all_products": Floor(
-            [sum(pair) for pair in zip(weights.rounds_s, attention_rounds_s, strict=True)],
-            [sum(pair) for pair in zip(weights.ttft_rounds_s, attention.prefill_rounds_s[-rounds:], strict=True)],
+            [sum(pair) for pair in zip(products.rounds_s, attention.rounds_s, strict=True)],
+            [sum(pair) for pair in zip(products.ttft_rounds_s, attention.ttft_rounds_s, strict=True)],
         ),
         "bandwidth": Floor([read_s * passes for read_s in reads_s], reads_s),
     }

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks import cuda_machine as gpu
 from benchmarks.cases import BASELINE, Case, Workload
-from benchmarks.ceiling import AttentionProducts, Floor, MemoryRead, Products, floors
+from benchmarks.ceiling import AttentionProducts, Call, Floor, MemoryRead, Products, floors
 from benchmarks.contenders import KINDS, AbsentError, Contender, Files, Tokens, arguments, load, prepare, prompt_ids
 from benchmarks.timing import interleave
 from gptloop.evaluate import Evaluation, compare, evaluate
@@ -28,6 +28,8 @@ from gptloop.parity import Judge, Parity, ParityError, check_quality
 from gptloop.request import check_request
 
 Say = Callable[[str], None]
+
+ATTENTION = "attention's products"
 
 
 @dataclass
@@ -232,19 +234,23 @@ def _time(
         return interleave(arms | dict(others), case.rounds)
 
     memory = MemoryRead() if attention else None
-    others: dict[str, Callable[[], Any]] = {f"{name} products": run for name, run in products.items()}
-    if attention and memory:
-        others |= {"attention's products": attention, "memory": memory}
-    times = rounds(case.workload.max_new_tokens, others)
-    ttft, early = rounds(1, {}), rounds(case.early_tokens, {}) if case.early_tokens else {}
+    calls: dict[str, Call] = {_products_arm(name): run for name, run in products.items()}
+    calls |= {ATTENTION: attention} if attention else {}
+    times = rounds(case.workload.max_new_tokens, calls | ({"memory": memory} if memory else {}))
+    ttft = rounds(1, {name: call.prefill for name, call in calls.items()})
+    early = rounds(case.early_tokens, {}) if case.early_tokens else {}
     for name in loaded:
         results[name].rounds_s, results[name].ttft_rounds_s = times[name], ttft[name]
         results[name].early_rounds_s = early.get(name, [])
-        if attention and memory and name in products:
-            own_s, attention_s = times[f"{name} products"], times["attention's products"]
-            passes = case.workload.max_new_tokens
-            results[name].floors = floors(products[name], own_s, attention, attention_s, memory, passes)
+        if memory and name in products:
+            own, attentions = (Floor(times[arm], ttft[arm]) for arm in (_products_arm(name), ATTENTION))
+            pass_bytes, passes = products[name].pass_bytes, case.workload.max_new_tokens
+            results[name].floors = floors(own, attentions, memory, pass_bytes=pass_bytes, passes=passes)
         say(f"{name}: median {statistics.median(results[name].rounds_s):.3f} s")
+
+
+def _products_arm(name: str) -> str:
+    return f"{name} products"
 
 
 def run_alone(case: Case, name: str, files: Files, *, device: str, threads: int) -> dict[str, Any]:
