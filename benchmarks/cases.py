@@ -88,9 +88,9 @@ class Case:
 _LOOPS = (BASELINE, "onnx", "onnx_int8")
 _GRAPHS = (BASELINE, "onnx_step", "onnx", "onnx_int8")
 
-# Two CPU cores end this within 15 minutes. So torch_compiled, torch_int8 and hf_generate run at one row only, the
-# larger sizes go without the costliest contenders and without 64 candidates, and gpt2 at 64 candidates without those
-# that prefill as many rows (`--grid full` has them all).
+# Two CPU cores end this in about a quarter of an hour. So torch_compiled, torch_int8 and hf_generate run at one row
+# only, the larger sizes go without the costliest contenders and without 64 candidates, and gpt2 at 64 candidates
+# without those that prefill as many rows (`--grid full` has them all).
 CPU_GRID = (
     Case(
         "distilgpt2",

@@ -27,6 +27,7 @@ import torch
 from benchmarks.cases import Workload
 from benchmarks.timing import timed
 from gptloop.exporter import read_exported
+from gptloop.graph.loop import steps_per_block
 from gptloop.graph.products import (
     BLOCK,
     EARLIER,
@@ -146,7 +147,7 @@ class AttentionProducts(Call):
         B, R, P = workload.prompts, workload.num_return_sequences, workload.prompt_len
         prompt, earlier, block = (f"{part}_length" for part in (PROMPT, EARLIER, BLOCK))
         steps = range(workload.max_new_tokens - 1)
-        in_block = math.ceil(math.sqrt(len(steps)))  # steps per block, as gptloop.graph.loop has them
+        in_block = steps_per_block(len(steps))
         step = {"B": B, "R": R, ROWS: R, LAST_ROWS: R, prompt: P}
         sizes = [step | {earlier: t - t % in_block, block: t % in_block + 1} for t in steps]
         prefill = session([PROMPT], [{"B": B, ROWS: P, LAST_ROWS: 1, prompt: P}])

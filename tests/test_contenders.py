@@ -13,6 +13,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
+from onnxscript import GraphBuilder
 
 from benchmarks import ceiling, contenders
 from benchmarks.cases import CONTENDERS, GPU_GRID, PEERS, Case, Workload, grid
@@ -21,6 +22,8 @@ from benchmarks.measure import measure
 from benchmarks.test_speed import extra_info
 from gptloop import export
 from gptloop.evaluate import compare, evaluate
+from gptloop.graph import loop
+from gptloop.graph.model import IR_VERSION, OPSET
 from gptloop.graph.products import build_attention_products
 from gptloop.parity import Judge, ParityError, check_quality
 from gptloop.report.runs import BOUNDS
@@ -184,6 +187,17 @@ def test_the_ceiling_holds_attentions_products_of_every_step(tiny, monkeypatch):
             for part, length in (("earlier", earlier), ("block", block)):
                 assert run[f"y.{part}.query.{layer}"] == (2, H, 3, 1, length)
                 assert run[f"y.{part}.probs.{layer}"] == (2, H, 3, 1, d)
+
+
+def test_blocks_are_as_long_in_the_ceiling_as_in_the_graph():
+    builder = GraphBuilder(ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name="blocks"))
+    block_trips = loop._block_trips(builder.op, builder.input("trips", ir.DataType.INT64, ["N"]))
+    block_trips.dtype, block_trips.shape = ir.DataType.INT64, ir.Shape(["N"])
+    builder.add_output(block_trips, "block_trips")
+    session = ort.InferenceSession(ir.to_proto(ir.Model(builder.graph, ir_version=IR_VERSION)).SerializeToString())
+    trips = np.arange(1024)  # as far as GPT-2's positions go
+    (found,) = session.run(None, {"trips": trips})
+    assert found.tolist() == [loop.steps_per_block(n) for n in trips]
 
 
 def test_attentions_products_are_those_of_queries_and_keys(tiny):

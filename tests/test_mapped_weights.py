@@ -72,8 +72,11 @@ def test_a_session_outlives_its_loop(tiny):
 
 
 def test_where_pages_cannot_be_dropped_they_are_not(tiny, monkeypatch):
+    def drop(*_):
+        raise AssertionError("dropped")
+
     monkeypatch.setattr(mapped_weights, "CAN_DROP", False)
-    monkeypatch.setattr(MappedWeights, "_drop_until", None)
+    monkeypatch.setattr(threading.Thread, "start", drop)
     np.testing.assert_array_equal(tokens(OnnxLoop(tiny.path, device="cpu")), tokens(tiny.onnx))
 
 

@@ -10,6 +10,7 @@ Source: ONNX operator Loop, opset 21.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -203,13 +204,18 @@ def _decode(
 
 
 def _block_trips(op: OpBuilder, trips: ir.Value) -> ir.Value:
-    """Tokens per block: the square root of their number, which copies least.
+    """`steps_per_block` of trips, int64 [], at least 1."""
+    root = op.Ceil(op.Sqrt(op.Cast(trips, to=_F32)))
+    return op.Max(op.Cast(root, to=_I64), 1)
+
+
+def steps_per_block(steps: int) -> int:
+    """Steps that a block has where there are so many: the square root of their number, which copies least.
 
     Of T tokens in blocks of K, a step copies what its block has so far, K / 2 on average, and a block copies what was
     before it, T / 2 / K for each of its tokens.
     """
-    root = op.Ceil(op.Sqrt(op.Cast(trips, to=_F32)))
-    return op.Max(op.Cast(root, to=_I64), 1)
+    return max(math.ceil(math.sqrt(steps)), 1)
 
 
 def _per_layer(carried: Sequence[ir.Value]) -> list[GeneratedCache]:
