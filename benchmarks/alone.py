@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks.cases import Workload
 from benchmarks.contenders import Files, load, prompt_ids
 from benchmarks.timing import timed
+from gptloop.huge_pages import on_huge_pages
 
 
 def main(job_json: str) -> None:
@@ -21,13 +22,14 @@ def main(job_json: str) -> None:
     job = json.loads(job_json)
     workload = Workload(**job["workload"])
     files = Files.from_json(job["files"])
-    start = time.perf_counter()
-    if job["contender"].startswith(("torch", "hf")):
-        import torch  # noqa: PLC0415
+    with on_huge_pages():
+        start = time.perf_counter()
+        if job["contender"].startswith(("torch", "hf")):
+            import torch  # noqa: PLC0415
 
-        torch.set_num_threads(job["threads"])
-    contender = load(job["contender"], files, device=job["device"], threads=job["threads"])
-    load_s = time.perf_counter() - start
+            torch.set_num_threads(job["threads"])
+        contender = load(job["contender"], files, device=job["device"], threads=job["threads"])
+        load_s = time.perf_counter() - start
     vocab_size = json.loads((files.checkpoint / "config.json").read_text())["vocab_size"]
     ids = prompt_ids(workload, vocab_size)
 

@@ -13,6 +13,7 @@ Knows no other contender.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ import torch
 from benchmarks.cases import Workload
 from benchmarks.timing import timed
 from gptloop.exporter import read_exported
-from gptloop.graph.loop import steps_per_block
+from gptloop.graph.loop import block_bounds
 from gptloop.graph.products import (
     BLOCK,
     EARLIER,
@@ -38,6 +39,7 @@ from gptloop.graph.products import (
     build_products,
     product_bytes,
 )
+from gptloop.huge_pages import on_huge_pages
 from gptloop.session import open_session, session_options
 
 BUFFER_BYTES = 1 << 29  # many times the last-level cache of the servers at hand (32 MiB to 256 MiB)
@@ -146,13 +148,16 @@ class AttentionProducts(Call):
 
         B, R, P = workload.prompts, workload.num_return_sequences, workload.prompt_len
         prompt, earlier, block = (f"{part}_length" for part in (PROMPT, EARLIER, BLOCK))
-        steps = range(workload.max_new_tokens - 1)
-        in_block = steps_per_block(len(steps))
         step = {"B": B, "R": R, ROWS: R, LAST_ROWS: R, prompt: P}
-        sizes = [step | {earlier: t - t % in_block, block: t % in_block + 1} for t in steps]
+        sizes = [
+            step | {earlier: start, block: t + 1}
+            for start, end in itertools.pairwise(block_bounds(workload.max_new_tokens - 1))
+            for t in range(end - start)
+        ]
         prefill = session([PROMPT], [{"B": B, ROWS: P, LAST_ROWS: 1, prompt: P}])
         decode = session([PROMPT, EARLIER, BLOCK], sizes)
-        super().__init__(functools.partial(prefill.run, 0), [functools.partial(decode.run, t) for t in steps])
+        steps = [functools.partial(decode.run, index) for index in range(len(sizes))]
+        super().__init__(functools.partial(prefill.run, 0), steps)
 
 
 class MemoryRead:
@@ -173,7 +178,8 @@ class MemoryRead:
 
 @functools.cache
 def _fastest_read() -> Callable[[], object]:
-    buffer = torch.ones(BUFFER_BYTES // 4)
+    with on_huge_pages():
+        buffer = torch.ones(BUFFER_BYTES // 4)
     reads: list[Callable[[], object]] = [buffer.sum, buffer.amax, functools.partial(torch.dot, buffer, buffer)]
     return min(reads, key=lambda read: min(timed(read) for _ in range(READS)))
 

@@ -24,6 +24,7 @@ from benchmarks.ceiling import AttentionProducts, Call, Floor, MemoryRead, Produ
 from benchmarks.contenders import KINDS, AbsentError, Contender, Files, Tokens, arguments, load, prepare, prompt_ids
 from benchmarks.timing import interleave
 from gptloop.evaluate import Evaluation, compare, evaluate
+from gptloop.huge_pages import on_huge_pages
 from gptloop.parity import Judge, Parity, ParityError, check_quality
 from gptloop.request import check_request
 
@@ -104,9 +105,10 @@ def measure(
         results[name] = Measurement(device, files.weights, precision=files.precision_of(name))
         try:
             prepare(name, files)
-            start, used_bytes = time.perf_counter(), gpu.used_bytes(device)
-            loaded[name] = load(name, files, device=device, threads=threads)
-            results[name].load_s = time.perf_counter() - start
+            with on_huge_pages():  # for everybody what OnnxLoop does for itself
+                start, used_bytes = time.perf_counter(), gpu.used_bytes(device)
+                loaded[name] = load(name, files, device=device, threads=threads)
+                results[name].load_s = time.perf_counter() - start
             results[name].device_bytes = gpu.growth(used_bytes, device)
         except AbsentError as error:
             say(f"{name} is absent: {error}")

@@ -6,7 +6,6 @@ were stored in. Knows neither ONNX nor generation.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import warnings
@@ -254,20 +253,19 @@ class _SafetensorsFiles(MutableMapping[str, torch.Tensor]):
     """Tensors of safetensors files, each read when asked for, so that a model is never whole in memory here."""
 
     def __init__(self, files: list[Path]):
-        self._stack = contextlib.ExitStack()
-        self._places: dict[str, tuple[safetensors.safe_open, str]] = {}
+        self._places: dict[str, tuple[Path, str]] = {}
         for file in files:
             try:
-                handle = self._stack.enter_context(safetensors.safe_open(file, framework="pt"))
+                with safetensors.safe_open(file, framework="pt") as opened:
+                    keys = opened.keys()
             except safetensors.SafetensorError as error:
                 raise ValueError(f"{file} is not a whole safetensors file: {error}") from error
-            for key in handle.keys():  # noqa: SIM118  (safe_open is no mapping)
-                if name := published_name(key):
-                    self._places[name] = handle, key
+            self._places |= {name: (file, key) for key in keys if (name := published_name(key))}
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        handle, key = self._places[name]
-        return handle.get_tensor(key)
+        file, key = self._places[name]
+        with safetensors.safe_open(file, framework="pt") as opened:  # a mapping that goes when the tensor does
+            return opened.get_tensor(key)
 
     def __setitem__(self, name: str, tensor: torch.Tensor) -> None:
         raise TypeError("the files of a checkpoint are read only")

@@ -43,6 +43,8 @@ class OnnxLoop(Loop):
         prepack: Whether ONNX Runtime rearranges the weights for its products on the CPU when it loads them. False
             leaves them in the mapped file, in pages that the system may take back and several processes share: loading
             takes a moment, but generating gets slower (0.65 to 0.8 times the speed, gpt2 in fp32).
+        huge_pages: Whether to move what was packed to huge pages, where Linux has them. Generating gets faster (1.02 to
+            1.12 times, gpt2), loading takes 0.1 to 1 s longer for 500 MB.
 
     Attributes:
         device: "cpu" or "cuda", where it runs.
@@ -54,7 +56,15 @@ class OnnxLoop(Loop):
             does not run on the device.
     """
 
-    def __init__(self, path: str | Path, *, device: str = "auto", threads: int | None = None, prepack: bool = True):
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        prepack: bool = True,
+        huge_pages: bool = True,
+    ):
         self.path = Path(path)
         file = read_model(self.path)
         self.metadata = file.metadata
@@ -70,19 +80,27 @@ class OnnxLoop(Loop):
             # out took over a minute to load, and less than half of that without.
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         weights = MappedWeights(file) if cpu_alone(device) else None
-        self.session = self._open(device, options, weights, packing=prepack)
+        self.session = self._open(device, options, weights, packing=prepack, huge_pages=huge_pages)
         self.device = "cuda" if CUDA in self.session.get_providers() else "cpu"
         self._captured = CapturedCalls(self.session, ON_HOST, self.device) if self.flavor == "unrolled" else None
 
     def _open(
-        self, device: str, options: ort.SessionOptions, weights: MappedWeights | None, *, packing: bool
+        self,
+        device: str,
+        options: ort.SessionOptions,
+        weights: MappedWeights | None,
+        *,
+        packing: bool,
+        huge_pages: bool,
     ) -> ort.InferenceSession:
         cuda_options = cuda_graph.OPTIONS if self.flavor == "unrolled" else None
         if weights:
             weights.add_to(options)
         try:
             with weights.dropping_pages() if weights and packing else contextlib.nullcontext():
-                session = open_session(self.path, device=device, options=options, cuda_options=cuda_options)
+                session = open_session(
+                    self.path, device=device, options=options, cuda_options=cuda_options, huge_pages=huge_pages
+                )
         except NotImplemented as error:
             precision = self.metadata[names.META_PRECISION]
             raise ValueError(f"{self.path} is in {precision}, for which this device has no kernels: {error}") from None

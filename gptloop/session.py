@@ -14,6 +14,8 @@ from pathlib import Path
 
 import onnxruntime as ort
 
+from gptloop.huge_pages import on_huge_pages
+
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -52,6 +54,7 @@ def open_session(
     device: str,
     options: ort.SessionOptions | None = None,
     cuda_options: dict[str, str] | None = None,
+    huge_pages: bool = True,
 ) -> ort.InferenceSession:
     """Open a model on a device.
 
@@ -61,6 +64,7 @@ def open_session(
             build for CUDA).
         options: The session's.
         cuda_options: Of the CUDA provider, beside `CUDA_OPTIONS`.
+        huge_pages: Whether to move what a session on the CPU alone packs to huge pages.
 
     Raises:
         ValueError: If the device is unknown, or it is "cuda" and CUDA cannot be used; what is missing is named.
@@ -68,7 +72,11 @@ def open_session(
     if device not in DEVICES:
         raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {device!r}")
     if cpu_alone(device):
-        return ort.InferenceSession(model, options, providers=[CPU])
+        options = options or ort.SessionOptions()
+        # A plan of the memory of these shapes is of no use to the next step, which has others, but would be kept.
+        options.enable_mem_pattern = False
+        with on_huge_pages() if huge_pages else contextlib.nullcontext():
+            return ort.InferenceSession(model, options, providers=[CPU])
     available = ort.get_available_providers()
     if CUDA not in available:
         raise ValueError(

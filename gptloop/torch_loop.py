@@ -45,7 +45,8 @@ class TorchLoop(Loop):
         self.config = checkpoint.config
         self.device = _device(device)
         self.dtype = dtype or torch.float32
-        self._w = {name: t.to(self.device, self.dtype) for name, t in checkpoint.tensors.items()}
+        # Copied, also where nothing changes: from memory of its own it reads faster than from a mapped file.
+        self._w = {name: t.to(self.device, self.dtype, copy=True) for name, t in checkpoint.tensors.items()}
         self._head = self._w.get("lm_head.weight", self._w["wte.weight"])
         self._activation = ACTIVATIONS[self.config.activation_function]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import math
 import statistics
@@ -158,8 +159,8 @@ def test_the_products_are_those_of_the_model(tiny, files):
 
 
 def test_the_ceiling_holds_attentions_products_of_every_step(tiny, monkeypatch):
-    """Of 2 prompts of 5 tokens, 3 candidates each and 6 new tokens, in blocks of ceil(sqrt(5)) = 3."""
-    workload = Workload("2x3", "", prompts=2, num_return_sequences=3, prompt_len=5, max_new_tokens=6)
+    """Of 2 prompts of 5 tokens, 3 candidates each and 9 new tokens, in blocks of ceil(sqrt(8)) = 3."""
+    workload = Workload("2x3", "", prompts=2, num_return_sequences=3, prompt_len=5, max_new_tokens=9)
     runs = []
 
     class Session(ort.InferenceSession):
@@ -178,7 +179,7 @@ def test_the_ceiling_holds_attentions_products_of_every_step(tiny, monkeypatch):
         "y.prompt.query.1": (2, H, 1, 5),  # what the prefill computes of one position
         "y.prompt.probs.1": (2, H, 1, d),
     }
-    lengths = [(0, 1), (0, 2), (0, 3), (3, 1), (3, 2)]
+    lengths = [(0, 1), (0, 2), (0, 3), *((3, length) for length in range(1, 6))]
     assert len(runs) == 1 + len(lengths)
     for run, (earlier, block) in zip(runs[1:], lengths, strict=True):
         for layer in range(2):
@@ -191,13 +192,17 @@ def test_the_ceiling_holds_attentions_products_of_every_step(tiny, monkeypatch):
 
 def test_blocks_are_as_long_in_the_ceiling_as_in_the_graph():
     builder = GraphBuilder(ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name="blocks"))
-    block_trips = loop._block_trips(builder.op, builder.input("trips", ir.DataType.INT64, ["N"]))
-    block_trips.dtype, block_trips.shape = ir.DataType.INT64, ir.Shape(["N"])
-    builder.add_output(block_trips, "block_trips")
+    blocks = loop.Blocks.of(builder.op, builder.input("steps", ir.DataType.INT64, ["N"]))
+    for name, value in blocks._asdict().items():
+        value.dtype, value.shape = ir.DataType.INT64, ir.Shape(["N"])
+        builder.add_output(value, f"block_{name}")
     session = ort.InferenceSession(ir.to_proto(ir.Model(builder.graph, ir_version=IR_VERSION)).SerializeToString())
-    trips = np.arange(1024)  # as far as GPT-2's positions go
-    (found,) = session.run(None, {"trips": trips})
-    assert found.tolist() == [loop.steps_per_block(n) for n in trips]
+    steps = np.arange(1024)  # as far as GPT-2's positions go
+    found = np.transpose(session.run(["block_number", "block_steps"], {"steps": steps}))
+    for n, (count, in_block) in zip(steps, found.tolist(), strict=True):
+        bounds = [block * in_block for block in range(count)] + [n]
+        assert bounds == loop.block_bounds(n)
+        assert all(0 < end - start <= 2 * in_block for start, end in itertools.pairwise(bounds))
 
 
 def test_attentions_products_are_those_of_queries_and_keys(tiny):

@@ -116,7 +116,7 @@ def _decode(
     lengths_S = op.Squeeze(per_row(op, call, prompts.lengths_B1), [1])
     nothing_yet = typed(op, op.Expand(0.0, op.Concat(call.B, [H], call.R, [0, d], axis=0)), transformer.dtype)
     no_caches = [nothing_yet] * 2 * transformer.n_layer
-    block_trips = _block_trips(op, trips)
+    blocks = Blocks.of(op, trips)
 
     def decode_block(
         op: OpBuilder,
@@ -131,7 +131,8 @@ def _decode(
     ) -> list[ir.Value]:
         layers = transformer.reading(op, repeated.values) if repeated else transformer
         earlier = _per_layer(carried)
-        start = op.Mul(block, block_trips)  # also the earlier caches' length
+        start = op.Mul(block, blocks.steps)  # also the earlier caches' length
+        is_last = op.Equal(op.Add(block, 1), blocks.number)
         split_PE = op.Concat(call.P, op.Unsqueeze(start, [0]), axis=0)
 
         def decode_one_token(
@@ -169,9 +170,8 @@ def _decode(
 
         begun = [condition, token_S, generated_ST, ended_S, *no_caches]
         body = subgraph(op, decode_one_token, *_step_signature(transformer))
-        left = op.Sub(trips, start)
         go_on, token_S, generated_ST, ended_S, *caches, later_TS, raw_later_TS = op.Loop(
-            op.Min(block_trips, left), condition, *begun, body=body, _outputs=len(begun) + 2
+            op.Where(is_last, op.Sub(trips, start), blocks.steps), condition, *begun, body=body, _outputs=len(begun) + 2
         )
 
         def appended(op: OpBuilder) -> list[ir.Value]:
@@ -189,33 +189,44 @@ def _decode(
             ended_S,
             op.Concat(logprobs_TS, later_TS, axis=0),
             op.Concat(raw_logprobs_TS, raw_later_TS, axis=0),
-            *branches(op, op.Less(block_trips, left), appended, last, cache_types),
+            *branches(op, is_last, last, appended, cache_types),
         ]
 
     token_S, *logprobs_S = first.drawn
     logprobs_1S = [op.Unsqueeze(x_S, [0]) for x_S in logprobs_S]
     carried = [token_S, op.Unsqueeze(token_S, [1]), first.ended_S, *logprobs_1S, *no_caches]
     body = subgraph(op, decode_block, *_block_signature(transformer))
-    blocks = op.Div(op.Sub(op.Add(trips, block_trips), 1), block_trips)
-    _, tokens_SN, _, *logprobs_NS = op.Loop(blocks, first.go_on, *carried, body=body, _outputs=len(carried))[:5]
+    _, tokens_SN, _, *logprobs_NS = op.Loop(blocks.number, first.go_on, *carried, body=body, _outputs=len(carried))[:5]
     if repeated:
         repeated.store_in(body)  # not before: the builder infers the Loop's types from all that is in its body
     return Drawn(tokens_SN, *logprobs_NS)
 
 
-def _block_trips(op: OpBuilder, trips: ir.Value) -> ir.Value:
-    """`steps_per_block` of trips, int64 [], at least 1."""
-    root = op.Ceil(op.Sqrt(op.Cast(trips, to=_F32)))
-    return op.Max(op.Cast(root, to=_I64), 1)
+class Blocks(NamedTuple):
+    """How the steps are divided among the trips of the outer Loop: `block_bounds` in the graph, int64 [] each."""
+
+    number: ir.Value
+    steps: ir.Value  # of each but the last, which has what is left
+
+    @classmethod
+    def of(cls, op: OpBuilder, steps: ir.Value) -> Blocks:
+        """From the number of all steps, int64 [], at least 0."""
+        in_block = op.Max(op.Cast(op.Ceil(op.Sqrt(op.Cast(steps, to=_F32))), to=_I64), 1)
+        whole = op.Div(op.Sub(op.Add(steps, in_block), 1), in_block)
+        return cls(op.Min(whole, op.Max(op.Sub(whole, 1), 1)), in_block)
 
 
-def steps_per_block(steps: int) -> int:
-    """Steps that a block has where there are so many: the square root of their number, which copies least.
+def block_bounds(steps: int) -> list[int]:
+    """The steps, from 0, at which blocks begin, and in the end the number of all.
 
     Of T tokens in blocks of K, a step copies what its block has so far, K / 2 on average, and a block copies what was
-    before it, T / 2 / K for each of its tokens.
+    before it, T / 2 / K for each of its tokens: least where K is the square root of T. But the last two of such blocks
+    are one. Its steps copy as much more as appending between the two would, and K and V, of which there are two copies
+    while they are appended, are appended for the last time when there are less of them.
     """
-    return max(math.ceil(math.sqrt(steps)), 1)
+    in_block = max(math.ceil(math.sqrt(steps)), 1)
+    starts = range(0, steps, in_block)
+    return [*(starts[:-1] if len(starts) > 1 else starts), steps]
 
 
 def _per_layer(carried: Sequence[ir.Value]) -> list[GeneratedCache]:
