@@ -22,7 +22,7 @@ def main(job_json: str) -> None:
     job = json.loads(job_json)
     workload = Workload(**job["workload"])
     files = Files.from_json(job["files"])
-    with on_huge_pages():
+    with on_huge_pages(wanted=job["device"] == "cpu"):
         start = time.perf_counter()
         if job["contender"].startswith(("torch", "hf")):
             import torch  # noqa: PLC0415

@@ -105,7 +105,7 @@ def measure(
         results[name] = Measurement(device, files.weights, precision=files.precision_of(name))
         try:
             prepare(name, files)
-            with on_huge_pages():  # for everybody what OnnxLoop does for itself
+            with on_huge_pages(wanted=device == "cpu"):  # for everybody what OnnxLoop does for itself
                 start, used_bytes = time.perf_counter(), gpu.used_bytes(device)
                 loaded[name] = load(name, files, device=device, threads=threads)
                 results[name].load_s = time.perf_counter() - start

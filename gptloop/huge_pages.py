@@ -28,13 +28,13 @@ class Span(NamedTuple):
 
 
 @contextlib.contextmanager
-def on_huge_pages() -> Iterator[None]:
+def on_huge_pages(*, wanted: bool = True) -> Iterator[None]:
     """In the end, move what memory the process got in the meantime to huge pages.
 
     Content and addresses stay. Takes 0.1 to 1 s for 500 MB. Does nothing where the system has no huge pages, its
     owner has set them to "never", or the kernel cannot move memory; and leaves what does not fill a huge page.
     """
-    size = huge_page_bytes()
+    size = huge_page_bytes() if wanted else 0
     if not size:
         yield
         return

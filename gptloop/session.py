@@ -75,7 +75,7 @@ def open_session(
         options = options or ort.SessionOptions()
         # A plan of the memory of these shapes is of no use to the next step, which has others, but would be kept.
         options.enable_mem_pattern = False
-        with on_huge_pages() if huge_pages else contextlib.nullcontext():
+        with on_huge_pages(wanted=huge_pages):
             return ort.InferenceSession(model, options, providers=[CPU])
     available = ort.get_available_providers()
     if CUDA not in available:
