@@ -11,6 +11,8 @@ import cpuinfo
 import onnxruntime
 import torch
 
+from gptloop.huge_pages import huge_page_bytes
+
 PACKAGES = ("gptloop", "numpy", "onnx", "torch", "transformers")
 
 
@@ -29,6 +31,7 @@ def facts() -> dict[str, Any]:
         "cuda": torch.version.cuda if gpu else None,
         "device": "cuda" if gpu else "cpu",
         "threads": torch.get_num_threads(),
+        "huge_page_bytes": huge_page_bytes(),  # 0: the system has none for a contender
         "versions": {
             "python": platform.python_version(),
             "onnxruntime": onnxruntime.__version__,
