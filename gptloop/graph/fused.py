@@ -46,7 +46,7 @@ class FusedTransformer(Transformer):
         h = f"h.{layer}"
         with scope(op, h):
             normed, x_sum = self._sum_and_norm(op, f"{h}.ln_1", x)
-            context = attend(self._weights.linear(op, f"{h}.attn.c_attn", normed))
+            context = attend(layer, self._weights.linear(op, f"{h}.attn.c_attn", normed))
             normed, x_sum = self._sum_and_norm(op, f"{h}.ln_2", self._unsummed(op, f"{h}.attn.c_proj", context, x_sum))
             inner = self._activated(op, f"{h}.mlp.c_fc", normed)
             return self._unsummed(op, f"{h}.mlp.c_proj", inner, x_sum)

@@ -15,8 +15,7 @@ Tokens are those of the standard graph. Knows the same modules as gptloop.graph.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import onnx_ir as ir
@@ -26,10 +25,11 @@ from gptloop import names
 from gptloop.graph import attention, fused, sampling
 from gptloop.graph.attention import DecodeShapes, GeneratedCache
 from gptloop.graph.call import Call, on_host, per_row, uniforms
+from gptloop.graph.decode import appending
 from gptloop.graph.model import IR_VERSION, author
 from gptloop.graph.prefill import Prompts, prefill
 from gptloop.graph.scope import scope, subgraph, typed
-from gptloop.graph.transformer import Transformer
+from gptloop.graph.transformer import Attend, Transformer
 
 FLAVORS = ("lean", "fixed", "fused", "unrolled")
 
@@ -60,9 +60,6 @@ class Draw(NamedTuple):
         return op.GatherElements(ids_SK, index_S1, axis=1)
 
 
-AttendInLayer = Callable[[int, ir.Value], ir.Value]
-
-
 class _Decode(NamedTuple):
     """What every step reads: the layers and the outer graph's values."""
 
@@ -71,18 +68,19 @@ class _Decode(NamedTuple):
     shapes: DecodeShapes
     draw: Draw
 
-    def logits(
+    def appending(
         self,
         op: OpBuilder,
-        token_S: ir.Value,
-        position_S: ir.Value,
-        attend: AttendInLayer,
-    ) -> ir.Value:
-        """Logits [S, V] after one token per row; attend: layer, qkv [S, 3D] -> [S, D]."""
-        x = self.transformer.embed(op, token_S, position_S)
-        for layer in range(self.transformer.n_layer):
-            x = self.transformer.block(op, layer, x, functools.partial(attend, layer))
-        return self.transformer.lm_head(op, x)
+        past: Sequence[GeneratedCache | None],
+        split_PT: ir.Value,
+        presents: list[GeneratedCache],
+    ) -> Attend:
+        """`decode.appending` with nothing earlier."""
+        return appending(op, self.prompts, None, past, self.shapes, split_PT, presents)
+
+    def logits(self, op: OpBuilder, token_S: ir.Value, position_S: ir.Value, attend: Attend) -> ir.Value:
+        """Logits [S, V] after one token per row."""
+        return self.transformer.logits(op, self.transformer.embed(op, token_S, position_S), attend)
 
 
 def build_lean(
@@ -146,24 +144,6 @@ def build_lean(
     return ir.Model(builder.graph, ir_version=IR_VERSION, producer_name="gptloop")
 
 
-def _append(
-    op: OpBuilder,
-    decode: _Decode,
-    past: list[GeneratedCache | None],
-    split_PT: ir.Value,
-    presents: list[GeneratedCache],
-) -> AttendInLayer:
-    """Attention that appends K and V, and notes what the caches have become."""
-
-    def attend(layer: int, qkv: ir.Value) -> ir.Value:
-        prompt, mask = decode.prompts.caches[layer], decode.prompts.mask
-        context, present = attention.decode(op, qkv, prompt, mask, None, past[layer], decode.shapes, split_PT)
-        presents.append(present)
-        return context
-
-    return attend
-
-
 def _write(
     op: OpBuilder,
     decode: _Decode,
@@ -172,7 +152,7 @@ def _write(
     places_N: ir.Value,
     step: ir.Value,
     presents: list[GeneratedCache],
-) -> AttendInLayer:
+) -> Attend:
     """Attention that writes K and V into their place, and notes what the caches have become."""
     own_N = op.Equal(places_N, op.Sub(step, 1))
     unseen_N = typed(op, op.Where(op.Less(places_N, step), 0.0, attention.NEVER), decode.transformer.dtype)
@@ -198,7 +178,7 @@ def _unrolled(
         presents: list[GeneratedCache] = []
         with scope(op, f"step.{step}"):
             position_now_S = op.Add(position_S, step - 1)
-            attend = _append(op, decode, caches, op.Concat(P, [step], axis=0), presents)
+            attend = decode.appending(op, caches, op.Concat(P, [step], axis=0), presents)
             logits_SV = decode.logits(op, op.Squeeze(tokens[-1], [1]), position_now_S, attend)
             tokens.append(decode.draw.token(op, logits_SV, step))
         caches = [*presents]
@@ -235,7 +215,7 @@ def _looped(
             # Read from shapes that the body sees: those a GPU's runtime computes with on the CPU, and need not ask for.
             P = op.Shape(decode.prompts.caches[0].key_BHdP, start=3, end=4)
             T = op.Add(op.Shape(past[0].key_BHRTd, start=3, end=4), [1])
-            attend = _append(op, decode, [*past], op.Concat(P, T, axis=0), presents)
+            attend = decode.appending(op, past, op.Concat(P, T, axis=0), presents)
         logits_SV = decode.logits(op, token_S, position_S, attend)
         token_S1 = decode.draw.token(op, logits_SV, step)
         tokens_SN = op.Where(op.Equal(places_N, step), token_S1, tokens_SN)

@@ -17,45 +17,19 @@ from typing import NamedTuple
 import onnx_ir as ir
 from onnxscript import OpBuilder
 
-from gptloop.graph import attention, sampling
+from gptloop.graph import decode
 from gptloop.graph.attention import GeneratedCache
-from gptloop.graph.call import Call, per_row
+from gptloop.graph.call import Call
+from gptloop.graph.decode import Carried, Handed
 from gptloop.graph.prefill import Prompts
-from gptloop.graph.processors import Processors
+from gptloop.graph.rules import Rules
 from gptloop.graph.sampling import Drawn
-from gptloop.graph.scope import branches, scope, subgraph, typed
-from gptloop.graph.stop import Stop, Stopped
+from gptloop.graph.scope import branches, subgraph
+from gptloop.graph.stop import Stopped
 from gptloop.graph.transformer import Transformer
 from gptloop.graph.weights import Repeated
 
 _I64, _F32, _BOOL = ir.DataType.INT64, ir.DataType.FLOAT, ir.DataType.BOOL
-
-
-class Rules(NamedTuple):
-    """How a call samples, and when it stops."""
-
-    uniforms_NS1: ir.Value  # float32
-    settings: sampling.Settings
-    stop: Stop
-    prompt_SP: ir.Value  # int64, the prompt's tokens, padding replaced by one of them
-    repetition_penalty: ir.Value  # float32 [1]
-    penalized: ir.Value  # bool []
-    min_new_tokens: ir.Value  # int64 [], 0 without an end of text
-
-    def step(
-        self, op: OpBuilder, logits_SV: ir.Value, step: ir.Value, ended_S: ir.Value, generated: tuple[ir.Value, ...]
-    ) -> Stopped:
-        """Draw the token of a step (int64 [], from 0), given what the rows have generated, int64 [S, T] if anything."""
-        processors = Processors(
-            penalty=self.repetition_penalty,
-            penalized=self.penalized,
-            seen=(self.prompt_SP, *generated),
-            early=op.Less(step, self.min_new_tokens),
-            eos_token_ids=self.stop.eos_token_ids,
-        )
-        uniform_S1 = op.Gather(self.uniforms_NS1, step, axis=0)
-        drawn = sampling.sample(op, logits_SV, uniform_S1, self.settings, processors)
-        return self.stop.apply(op, drawn, ended_S)
 
 
 def generate(
@@ -82,11 +56,10 @@ def generate(
     Returns:
         Tokens int64 and log-probabilities float32, [S, N] each.
     """
-    with scope(op, "first"):
-        none_ended_S = op.Expand(False, op.Mul(call.B, call.R))
-        first = rules.step(op, per_row(op, call, logits_BV), op.Squeeze([0]), none_ended_S, ())
+    first = rules.first(op, logits_BV, call)
     trips = op.Sub(op.Squeeze(call.N), 1)
-    decoded = _decode(op, transformer, first, prompts, rules, call, trips, repeated)
+    handed = Handed.of(op, transformer, rules, prompts, call)
+    decoded = _decode(op, transformer, first, handed, call, trips, repeated)
 
     def with_later(op: OpBuilder) -> list[ir.Value]:
         tokens_SN, *logprobs_NS = decoded
@@ -104,18 +77,13 @@ def _decode(
     op: OpBuilder,
     transformer: Transformer,
     first: Stopped,
-    prompts: Prompts,
-    rules: Rules,
+    handed: Handed,
     call: Call,
     trips: ir.Value,
     repeated: Repeated | None,
 ) -> Drawn:
     """The Loop over blocks, after the first token: all tokens [S, N], and their log-probabilities [N, S]."""
-    H, d = transformer.n_head, transformer.head_dim
-    shapes = attention.DecodeShapes.of(op, call.B, call.R, H, d)
-    lengths_S = op.Squeeze(per_row(op, call, prompts.lengths_B1), [1])
-    nothing_yet = typed(op, op.Expand(0.0, op.Concat(call.B, [H], call.R, [0, d], axis=0)), transformer.dtype)
-    no_caches = [nothing_yet] * 2 * transformer.n_layer
+    nothing_yet = _flat(decode.no_caches(op, transformer, call))
     blocks = Blocks.of(op, trips)
 
     def decode_block(
@@ -133,7 +101,7 @@ def _decode(
         earlier = _per_layer(carried)
         start = op.Mul(block, blocks.steps)  # also the earlier caches' length
         is_last = op.Equal(op.Add(block, 1), blocks.number)
-        split_PE = op.Concat(call.P, op.Unsqueeze(start, [0]), axis=0)
+        split_PE = op.Concat(handed.P, op.Unsqueeze(start, [0]), axis=0)
 
         def decode_one_token(
             op: OpBuilder,
@@ -145,30 +113,25 @@ def _decode(
             ended_S: ir.Value,
             *carried: ir.Value,
         ) -> list[ir.Value]:
-            past = _per_layer(carried)
+            past = Carried(token_S, generated_ST, ended_S, _per_layer(carried))
             position = op.Add(start, iteration)
             step = op.Add(position, 1)
             split_PET = op.Concat(split_PE, op.Unsqueeze(op.Add(iteration, 1), [0]), axis=0)
-            x = layers.embed(op, token_S, op.Add(lengths_S, position))  # [S, D]
-            presents: list[GeneratedCache] = []
-
-            def attend(qkv: ir.Value) -> ir.Value:
-                layer = len(presents)
-                context, present = attention.decode(
-                    op, qkv, prompts.caches[layer], prompts.mask, earlier[layer], past[layer], shapes, split_PET
-                )
-                presents.append(present)
-                return context
-
-            for layer in range(layers.n_layer):
-                x = layers.block(op, layer, x, attend)
-            stopped = rules.step(op, layers.lm_head(op, x), step, ended_S, (generated_ST,))
-            token_S = stopped.drawn.token
-            generated_ST = op.Concat(generated_ST, op.Unsqueeze(token_S, [1]), axis=1)
+            present, stopped = decode.one_token(
+                op, layers, handed, past, earlier, step=step, position=position, split=split_PET
+            )
             go_on = op.Identity(stopped.go_on)
-            return [stopped.go_on, go_on, token_S, generated_ST, stopped.ended_S, *_flat(presents), *stopped.drawn[1:]]
+            return [
+                stopped.go_on,
+                go_on,
+                present.token_S,
+                present.tokens_ST,
+                present.ended_S,
+                *_flat(present.caches),
+                *stopped.drawn[1:],
+            ]
 
-        begun = [condition, token_S, generated_ST, ended_S, *no_caches]
+        begun = [condition, token_S, generated_ST, ended_S, *nothing_yet]
         body = subgraph(op, decode_one_token, *_step_signature(transformer))
         go_on, token_S, generated_ST, ended_S, *caches, later_TS, raw_later_TS = op.Loop(
             op.Where(is_last, op.Sub(trips, start), blocks.steps), condition, *begun, body=body, _outputs=len(begun) + 2
@@ -180,7 +143,7 @@ def _decode(
         def last(op: OpBuilder) -> list[ir.Value]:
             return [op.Identity(cache) for cache in caches]  # which nobody reads
 
-        shape: list[int | str] = ["B", H, "R", "T", d]
+        shape: list[int | str] = ["B", transformer.n_head, "R", "T", transformer.head_dim]
         cache_types = [(transformer.dtype, shape)] * len(caches)
         return [
             go_on,
@@ -194,7 +157,7 @@ def _decode(
 
     token_S, *logprobs_S = first.drawn
     logprobs_1S = [op.Unsqueeze(x_S, [0]) for x_S in logprobs_S]
-    carried = [token_S, op.Unsqueeze(token_S, [1]), first.ended_S, *logprobs_1S, *no_caches]
+    carried = [token_S, op.Unsqueeze(token_S, [1]), first.ended_S, *logprobs_1S, *nothing_yet]
     body = subgraph(op, decode_block, *_block_signature(transformer))
     _, tokens_SN, _, *logprobs_NS = op.Loop(blocks.number, first.go_on, *carried, body=body, _outputs=len(carried))[:5]
     if repeated:

@@ -5,7 +5,6 @@ Knows the other modules of this package; not files, runtimes or torch.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +12,10 @@ import onnx_ir as ir
 from onnxscript import GraphBuilder, OpBuilder
 
 from gptloop import names
-from gptloop.graph import loop, sampling, stop
-from gptloop.graph.call import Call, per_row, uniforms
+from gptloop.graph import loop
+from gptloop.graph.call import Call
 from gptloop.graph.prefill import prefill
+from gptloop.graph.rules import Rules
 from gptloop.graph.scope import scope
 from gptloop.graph.transformer import Transformer
 from gptloop.graph.weights import Float32Weights, HalfWeights, Int8Weights, Repeated, Weights
@@ -25,10 +25,8 @@ IR_VERSION = 10  # the one that came with opset 21, so that every runtime of tha
 
 FLOAT_TYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 
-PACKED = (
-    "fp32",
-    "int8",
-)  # what ONNX Runtime packs for its products; a GPU, for which half precision is meant, does not
+# What ONNX Runtime packs for its products; on a GPU, for which half precision is meant, it does not.
+PACKED = ("fp32", "int8")
 
 _I64, _F32 = ir.DataType.INT64, ir.DataType.FLOAT
 INPUTS: dict[str, tuple[ir.DataType, list[int | str]]] = {
@@ -69,7 +67,7 @@ def build(
     op = builder.op
     inputs = {name: builder.input(name, dtype, shape) for name, (dtype, shape) in INPUTS.items()}
     call = read_call(op, inputs)
-    rules = read_rules(op, inputs, call)
+    rules = Rules.read(op, inputs, call)
     with scope(op, "prefill"):
         logits_BV, prompts = prefill(op, transformer, inputs[names.INPUT_IDS], inputs[names.ATTENTION_MASK], call)
     repeated = Repeated(builder.graph.initializers, "steps") if repeat_weights and precision in PACKED else None
@@ -110,29 +108,3 @@ def read_call(op: OpBuilder, inputs: Mapping[str, ir.Value]) -> Call:
         P=op.Shape(inputs[names.INPUT_IDS], start=1, end=2),
         N=inputs[names.MAX_NEW_TOKENS],
     )
-
-
-def read_rules(op: OpBuilder, inputs: Mapping[str, ir.Value], call: Call) -> loop.Rules:
-    """How a call samples and when it stops, from the graph's inputs by name."""
-    with scope(op, "settings"):
-        settings = sampling.settings(
-            op,
-            temperature=inputs[names.TEMPERATURE],
-            top_k=inputs[names.TOP_K],
-            top_p=inputs[names.TOP_P],
-            min_p=inputs[names.MIN_P],
-            return_logprobs=inputs[names.RETURN_LOGPROBS],
-            to_rows=functools.partial(per_row, op, call),
-        )
-        end = stop.stop(op, inputs[names.EOS_TOKEN_IDS], inputs[names.PAD_TOKEN_ID])
-        # Padding is no text: where the mask is 0, the last token stands in, which is always one of the prompt's.
-        ids = inputs[names.INPUT_IDS]
-        text_BP = op.Where(op.Equal(inputs[names.ATTENTION_MASK], 0), op.Slice(ids, [-1], [2**31 - 1], [1]), ids)
-        penalty = inputs[names.REPETITION_PENALTY]
-        min_new_tokens = op.Squeeze(inputs[names.MIN_NEW_TOKENS])
-        prompt_SP = per_row(op, call, text_BP)
-        penalized = op.Not(op.Equal(op.Squeeze(penalty), 1.0))
-        min_new_tokens = op.Where(end.active, min_new_tokens, 0)
-    with scope(op, "uniforms"):
-        uniforms_NS1 = uniforms(op, inputs[names.SEED], call)
-    return loop.Rules(uniforms_NS1, settings, end, prompt_SP, penalty, penalized, min_new_tokens)

@@ -43,16 +43,18 @@ def prefill(
     shape_BP3Hd = attention.heads_shape(op, call.B, call.P, transformer.n_head, transformer.head_dim)
     caches: list[PromptCache] = []
 
-    def attend(qkv: ir.Value) -> ir.Value:
+    last_layer = transformer.n_layer - 1
+
+    def attend(layer: int, qkv: ir.Value) -> ir.Value:
         # Of the last layer, nothing but K, V and the last position is read.
-        last = len(caches) == transformer.n_layer - 1
+        last = layer == last_layer
         context, cache = attention.prefill(op, qkv, shape_BP3Hd, transformer.n_embd, mask, last_position=last)
         caches.append(cache)
         return context
 
-    for layer in range(transformer.n_layer - 1):
+    for layer in range(last_layer):
         x = transformer.block(op, layer, x, attend)
-    x = transformer.block(op, transformer.n_layer - 1, x, attend, residual=last_position(op, x, call))
+    x = transformer.block(op, last_layer, x, attend, residual=last_position(op, x, call))
     lengths_B1 = op.ReduceSum(attention_mask, [1], keepdims=1)
     return transformer.lm_head(op, x), Prompts(caches, mask, lengths_B1)
 

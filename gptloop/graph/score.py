@@ -37,14 +37,12 @@ def build_scorer(config: Any, tensors: Mapping[str, ir.TensorProtocol], precisio
     mask = attention.prompt_mask(op, op.Expand(1, op.Shape(ids_BP)), positions_P, transformer.dtype)
     shape_BP3Hd = attention.heads_shape(op, B, P, transformer.n_head, transformer.head_dim)
 
-    def attend(qkv: ir.Value) -> ir.Value:
+    def attend(layer: int, qkv: ir.Value) -> ir.Value:
         context, _ = attention.prefill(op, qkv, shape_BP3Hd, transformer.n_embd, mask, last_position=False)
         return context
 
     x = op.Reshape(transformer.embed(op, ids_BP, positions_P), [-1, transformer.n_embd])  # [B * P, D]
-    for layer in range(transformer.n_layer):
-        x = transformer.block(op, layer, x, attend)
-    logits_BPV = op.Reshape(transformer.lm_head(op, x), op.Concat(B, P, [-1], axis=0))
+    logits_BPV = op.Reshape(transformer.logits(op, x, attend), op.Concat(B, P, [-1], axis=0))
     before_BPV = op.Slice(logits_BPV, [0], [-1], [1])
     next_BP1 = op.Unsqueeze(op.Slice(ids_BP, [1], [2**31 - 1], [1]), [2])
     logprobs_BP1 = op.GatherElements(op.LogSoftmax(before_BPV, axis=-1), next_BP1, axis=2)

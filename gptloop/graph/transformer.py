@@ -1,8 +1,8 @@
 """GPT-2's layers on rows: embedding, layer norm, products with bias, the block, the LM head.
 
 Activations are 2-D, [rows, n_embd], so that a product with a weight is one plain matrix product. A block does not know
-how its rows attend to each other: `attend` is handed in (attention.py); nor in which precision the weights are
-(weights.py).
+how its rows attend to each other: `attend` is handed in (attention.py, decode.py); nor in which precision the weights
+are (weights.py).
 
 Source: Radford et al., "Language Models are Unsupervised Multitask Learners", 2019; weights are named as published.
 """
@@ -30,7 +30,8 @@ ACTIVATIONS: dict[str, Callable[[OpBuilder, ir.Value], ir.Value]] = {
     "tanh": lambda op, x: op.Tanh(x),
 }
 
-Attend = Callable[[ir.Value], ir.Value]
+Attend = Callable[[int, ir.Value], ir.Value]
+"""How the rows of a layer, by number, attend to each other: qkv [rows, 3D] -> [rows, D]."""
 
 
 class Transformer:
@@ -70,17 +71,24 @@ class Transformer:
             op: Operators of the graph being built.
             layer: Its number, from 0.
             x: [rows, D].
-            attend: qkv [rows, 3D] -> [rows', D].
+            attend: How the rows attend to each other; may give fewer rows, rows'.
             residual: What the attention output is added to where rows' is not rows; x unless given.
         """
         h = f"h.{layer}"
         with scope(op, h):
             qkv = self._weights.linear(op, f"{h}.attn.c_attn", self._layer_norm(op, f"{h}.ln_1", x))
-            x = op.Add(x if residual is None else residual, self._weights.linear(op, f"{h}.attn.c_proj", attend(qkv)))
+            attended = self._weights.linear(op, f"{h}.attn.c_proj", attend(layer, qkv))
+            x = op.Add(x if residual is None else residual, attended)
             inner = self._activation(
                 op, self._weights.linear(op, f"{h}.mlp.c_fc", self._layer_norm(op, f"{h}.ln_2", x))
             )
             return op.Add(x, self._weights.linear(op, f"{h}.mlp.c_proj", inner))
+
+    def logits(self, op: OpBuilder, x: ir.Value, attend: Attend) -> ir.Value:
+        """All blocks and the LM head: embedded tokens [rows, D] -> logits [rows, V]."""
+        for layer in range(self.n_layer):
+            x = self.block(op, layer, x, attend)
+        return self.lm_head(op, x)
 
     def lm_head(self, op: OpBuilder, x: ir.Value) -> ir.Value:
         """Logits [rows, V]."""
