@@ -1,0 +1,57 @@
+"""A colour for each name, the same in all charts of a report."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+
+from gptloop.report.compare import BASELINE, CANDIDATE
+
+Colours = Mapping[str, str]
+
+# Okabe and Ito's palette for contenders (the baseline in grey, the peers from Tol's muted), Tol's light for workloads:
+# all colour-blind safe.
+_CONTENDER_COLOURS = {
+    BASELINE: "#8C8C8C",
+    "torch_tiled": "#56B4E9",
+    "torch_int8": "#CC79A7",
+    "torch_compiled": "#D55E00",
+    "hf_generate": "#E69F00",
+    "ctranslate2": "#882255",
+    "ctranslate2_int8": "#AA4499",
+    "openvino": "#332288",
+    "onnx_step": "#F0E442",
+    CANDIDATE: "#0072B2",
+    "onnx_int8": "#009E73",
+}
+_OTHER_CONTENDERS = ("#44AA99", "#999933", "#DDCC77", "#000000")
+_WORKLOAD_COLOURS = {"1x1": "#77AADD", "8x1": "#44BB99", "64x1": "#EEDD88", "1x64": "#EE8866"}
+_OTHER_WORKLOADS = ("#99DDFF", "#BBCC33", "#FFAABB", "#AAAA00", "#DDDDDD")
+
+# In a history, where lines are too thin for light colours (Okabe and Ito).
+_SIZE_COLOURS = {
+    "distilgpt2": "#D55E00",
+    "gpt2": "#0072B2",
+    "gpt2-medium": "#009E73",
+    "gpt2-large": "#CC79A7",
+    "gpt2-xl": "#E69F00",
+}
+
+
+def workload_colours(compared: pd.DataFrame) -> dict[str, str]:
+    """A colour for each workload; give the whole frame, so that all charts of a report agree."""
+    return _colours(compared["workload"].unique(), _WORKLOAD_COLOURS, _OTHER_WORKLOADS)
+
+
+def contender_colours(compared: pd.DataFrame) -> dict[str, str]:
+    """A colour for each contender; give the whole frame, so that all charts of a report agree."""
+    return _colours(compared["contender"].unique(), _CONTENDER_COLOURS, _OTHER_CONTENDERS)
+
+
+def size_colours(shown: pd.DataFrame) -> dict[str, str]:
+    """A colour for each size."""
+    return _colours(shown["size"].unique(), _SIZE_COLOURS, _OTHER_CONTENDERS)
+
+
+def _colours(names: Iterable[str], known: Colours, others: Sequence[str]) -> dict[str, str]:
+    unknown = sorted(set(names) - known.keys())
+    return {**known, **{name: others[i % len(others)] for i, name in enumerate(unknown)}}
