@@ -97,6 +97,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (default: auto)")
     add("--threads", type=int, help="threads of one product (default: ONNX Runtime's choice)")
     add("--no-prepack", action="store_true", help="leave the weights in the mapped file: opens at once, slower")
+    add("--huge-pages", action="store_true", help="move the weights to huge pages: opens later, faster; for much to do")
 
     sampling = parser.add_argument_group("sampling", "as in Hugging Face's generate")
     add = sampling.add_argument
@@ -142,10 +143,18 @@ def _export(options: argparse.Namespace) -> None:
 
 def _generate(options: argparse.Namespace) -> None:
     from gptloop.complete import Completer  # noqa: PLC0415  (no other command needs ONNX Runtime)
+    from gptloop.onnx_loop import OnnxLoop  # noqa: PLC0415
 
     if bool(options.prompts) == bool(options.ids):
         raise ValueError("give either texts (- for those on standard input) or token ids (--ids 1,2,3)")
-    completer = Completer(options.file, device=options.device, threads=options.threads, prepack=not options.no_prepack)
+    loop = OnnxLoop(
+        options.file,
+        device=options.device,
+        threads=options.threads,
+        prepack=not options.no_prepack,
+        huge_pages=options.huge_pages,
+    )
+    completer = Completer(loop)
     texts = list(_texts(options.prompts))
     prompts = options.ids or completer.encode(texts)
     seed = secrets.randbelow(FRESH_SEEDS) if options.seed is None else options.seed

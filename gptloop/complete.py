@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,23 +44,16 @@ class Completer:
     """An exported model and the tokenizer beside it.
 
     Args:
-        path: The .onnx file.
-        device: As `OnnxLoop`.
-        threads: As `OnnxLoop`.
-        prepack: As `OnnxLoop`.
+        loop: The model.
 
     Attributes:
         eos_token_ids: The model's end of text; none where the configuration's is beyond the vocabulary, as the default
             is for a small one. Likewise `bos_token_ids`, what text starts from where there is none yet.
-
-    Raises:
-        FileNotFoundError: As `OnnxLoop`.
-        ValueError: As `OnnxLoop`.
     """
 
-    def __init__(self, path: str | Path, *, device: str = "auto", threads: int | None = None, prepack: bool = True):
-        self.loop = OnnxLoop(path, device=device, threads=threads, prepack=prepack)
-        config = json.loads(self.loop.metadata[names.META_CONFIG])
+    def __init__(self, loop: OnnxLoop):
+        self.loop = loop
+        config = json.loads(loop.metadata[names.META_CONFIG])
         self.eos_token_ids, self.bos_token_ids = (
             [token for token in _as_list(config.get(name)) if token < config["vocab_size"]]
             for name in ("eos_token_id", "bos_token_id")

@@ -195,7 +195,7 @@ def test_the_default_end_of_text_of_a_small_vocabulary_is_none(tiny_model, run, 
     """50256, which GPT2Config sets unless told otherwise, is no token of this model."""
     path = export(tiny_model(n_layer=1, bos_token_id=50256, eos_token_id=50256), tmp_path / "model.onnx")
     assert len(text_of(run(path, "--ids", "1,2", "--seed", 1)).split(",")) == 20
-    assert Completer(path).eos_token_ids == []
+    assert Completer(OnnxLoop(path)).eos_token_ids == []
 
 
 def test_a_model_may_have_several_ends_of_text(tiny_model, run, tmp_path):
@@ -333,7 +333,7 @@ def test_prompts_are_padded_on_the_left():
 def test_a_padded_batch_is_hugging_faces(trained):
     """Which pads with a tokenizer of its own, on the left, too."""
     batch = trained.tokenizer(PROMPTS, padding=True, padding_side="left", return_tensors="np")
-    ids, mask = left_padded(Completer(trained.path).encode(PROMPTS))
+    ids, mask = left_padded(Completer(trained.onnx).encode(PROMPTS))
     np.testing.assert_array_equal(mask, batch["attention_mask"])
     np.testing.assert_array_equal(ids[mask == 1], batch["input_ids"][mask == 1])
     tokens = trained.model.generate(

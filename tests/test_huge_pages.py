@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from gptloop import OnnxLoop, huge_pages
+from gptloop.__main__ import main
 from gptloop.huge_pages import Span, on_huge_pages
 
 IDS = np.random.default_rng(0).integers(0, 97, (2, 5))
@@ -109,6 +110,18 @@ def test_a_loop_asks_for_them_unless_told_not_to(settings, monkeypatch, tiny):
     assert asked == []
     OnnxLoop(tiny.path, device="cpu")
     assert len(asked) == 1
+
+
+def test_the_command_line_asks_for_them_only_when_told_to(settings, monkeypatch, tiny, capsys):
+    """Its process ends before they pay."""
+    asked = advised(monkeypatch, [Span(0, 4 * HUGE)])
+    command = ["generate", str(tiny.path), "--ids", "1,2", "--seed", "1"]
+    assert main(command) == 0
+    assert asked == []
+    assert main([*command, "--huge-pages"]) == 0
+    assert len(asked) == 1
+    alone, other = capsys.readouterr().out.splitlines()
+    assert alone == other
 
 
 def test_no_plan_of_a_steps_memory_is_kept(tiny):
