@@ -31,6 +31,7 @@ from gptloop.request import check_request
 Say = Callable[[str], None]
 
 ATTENTION = "attention's products"
+EARLY_CALLS = 3  # in turn, of each round: they take a small part of the whole call's time, and differ more
 
 
 @dataclass
@@ -46,7 +47,8 @@ class Measurement:
         parity: The outcome, or why it failed, and then there are no times.
         rounds_s: The whole call.
         ttft_rounds_s: The same call with one new token.
-        early_rounds_s: The same call with the case's `early_tokens`, if it has any.
+        early_rounds_s: The same call with the case's `early_tokens`, if it has any, next to the whole call of the same
+            round: the mean of `EARLY_CALLS`.
         floors: What the call cannot be faster than, by kind, where the case asks for it.
         precision: In which the contender runs.
         device_bytes: By how much loading and the first call made the GPU's used memory grow; None on the CPU.
@@ -225,12 +227,25 @@ def _time(
     def arm(contender: Contender, new_tokens: int) -> Callable[[], Tokens]:
         return lambda: contender.generate(ids, case.workload, max_new_tokens=new_tokens)
 
+    def early_arm(contender: Contender) -> Callable[[], None]:
+        call = arm(contender, case.early_tokens)
+
+        def calls() -> None:
+            for _ in range(EARLY_CALLS):
+                call()
+
+        return calls
+
     def rounds(new_tokens: int, others: Mapping[str, Callable[[], Any]]) -> dict[str, list[float]]:
-        arms: dict[str, Callable[[], Any]] = {name: arm(contender, new_tokens) for name, contender in loaded.items()}
+        arms: dict[str, Callable[[], Any]] = {}
         whole = new_tokens == case.workload.max_new_tokens
+        for name, contender in loaded.items():
+            arms[name] = arm(contender, new_tokens)
+            if whole and case.early_tokens:
+                arms[_early_arm(name)] = early_arm(contender)
         for name, call in (arms | dict(others)).items():
             # The parity check was everybody's warm-up, but for those whose greedy call was another one.
-            if not whole or name in others or KINDS[name].parity == "greedy":
+            if not whole or name not in loaded or KINDS[name].parity == "greedy":
                 call()
         say(f"{case.rounds} interleaved rounds of {new_tokens} new tokens: {', '.join(arms | dict(others))}")
         return interleave(arms | dict(others), case.rounds)
@@ -240,10 +255,9 @@ def _time(
     calls |= {ATTENTION: attention} if attention else {}
     times = rounds(case.workload.max_new_tokens, calls | ({"memory": memory} if memory else {}))
     ttft = rounds(1, {name: call.prefill for name, call in calls.items()})
-    early = rounds(case.early_tokens, {}) if case.early_tokens else {}
     for name in loaded:
         results[name].rounds_s, results[name].ttft_rounds_s = times[name], ttft[name]
-        results[name].early_rounds_s = early.get(name, [])
+        results[name].early_rounds_s = [calls_s / EARLY_CALLS for calls_s in times.get(_early_arm(name), [])]
         if memory and name in products:
             own, attentions = (Floor(times[arm], ttft[arm]) for arm in (_products_arm(name), ATTENTION))
             pass_bytes, passes = products[name].pass_bytes, case.workload.max_new_tokens
@@ -253,6 +267,10 @@ def _time(
 
 def _products_arm(name: str) -> str:
     return f"{name} products"
+
+
+def _early_arm(name: str) -> str:
+    return f"{name}'s first tokens"
 
 
 def run_alone(case: Case, name: str, files: Files, *, device: str, threads: int) -> dict[str, Any]:

@@ -113,14 +113,12 @@ def ceiling_info(measured: Measurement) -> dict[str, Any]:
 
 
 def early_info(case: Case, measured: Measurement, ttft_s: float) -> dict[str, Any]:
-    """How time per output token grows with the length, where the case asks for it."""
+    """Time per output token over the first tokens, where the case asks for it."""
     if not measured.early_rounds_s:
         return {}
-    early_s = time_per_output_token_s(statistics.median(measured.early_rounds_s), ttft_s, case.early_tokens)
-    whole_s = time_per_output_token_s(statistics.median(measured.rounds_s), ttft_s, case.workload.max_new_tokens)
+    early_s = statistics.median(measured.early_rounds_s)
     return {
         "early_tokens": case.early_tokens,
         "early_rounds_s": measured.early_rounds_s,
-        "early_time_per_output_token_s": early_s,
-        "time_per_output_token_growth": whole_s / early_s,
+        "early_time_per_output_token_s": time_per_output_token_s(early_s, ttft_s, case.early_tokens),
     }

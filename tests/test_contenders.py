@@ -227,8 +227,12 @@ def test_a_case_is_measured_whole(tiny, files, monkeypatch):
     ceiling._fastest_read.cache_clear()
     names = ("torch", "onnx")
     case = Case("tiny", ROWS, rounds=3, alone_rounds=1, contenders=names, ceiling=True, early_tokens=3)
-    found = measure(case, names, files, tiny.model.config, device="cpu", threads=1, say=lambda _: None)
+    said = []
+    found = measure(case, names, files, tiny.model.config, device="cpu", threads=1, say=said.append)
     ceiling._fastest_read.cache_clear()
+    # Next to each other, so that a machine that gets slower does not look like a text that gets longer.
+    order = "torch, torch's first tokens, onnx, onnx's first tokens, onnx products, attention's products, memory"
+    assert f"3 interleaved rounds of {ROWS.max_new_tokens} new tokens: {order}" in said
     info = {name: extra_info(case, name, found[name], found[name].parity) for name in names}
     assert json.loads(json.dumps(info)) == info
     for name, facts in info.items():
@@ -236,8 +240,6 @@ def test_a_case_is_measured_whole(tiny, files, monkeypatch):
         assert facts["load_s"] == found[name].alone["load_s"] > 0
         early_s = (statistics.median(facts["early_rounds_s"]) - facts["ttft_s"]) / 2
         assert facts["early_time_per_output_token_s"] == pytest.approx(early_s)
-        growth = facts["time_per_output_token_s"] / facts["early_time_per_output_token_s"]
-        assert facts["time_per_output_token_growth"] == pytest.approx(growth)
     onnx_info = info["onnx"]
     assert onnx_info["ceiling_kind"] in BOUNDS
     assert onnx_info["ceiling_rounds_s"] == onnx_info[f"{onnx_info['ceiling_kind']}_rounds_s"]

@@ -138,7 +138,15 @@ def test_rounds_that_cannot_be_paired_with_the_ceilings_are_refused(tmp_path):
 
 
 def test_growth_is_time_per_output_token_over_that_of_the_first_tokens(tmp_path):
-    early = {"early_tokens": 6, "early_time_per_output_token_s": 0.02, "time_per_output_token_s": 0.03}
-    torch, onnx = compared(tmp_path, *pair()[:1], benchmark("onnx", **early)).to_dict("records")
-    assert onnx["time_per_output_token_growth"] == pytest.approx(1.5)
-    assert pd.isna(torch["time_per_output_token_growth"])
+    early = {"early_tokens": 6, "early_rounds_s": [0.2, 0.15, 0.3], "early_time_per_output_token_s": 0.02}
+    onnx = benchmark("onnx", (0.8, 0.8, 0.8), ttft_s=0.1, max_new_tokens=36, **early)
+    torch, onnx = compared(tmp_path, *pair()[:1], onnx).to_dict("records")
+    # 0.7 / 35 over 0.1 / 5, 0.05 / 5 and 0.2 / 5
+    assert [onnx[name] for name in ("growth_min", "growth", "growth_max")] == pytest.approx([0.5, 1.0, 2.0])
+    assert all(pd.isna(torch[name]) for name in ("growth_min", "growth", "growth_max"))
+
+
+def test_rounds_that_cannot_be_paired_with_the_first_tokens_are_refused(tmp_path):
+    early = {"early_tokens": 6, "early_rounds_s": [0.2], "early_time_per_output_token_s": 0.02}
+    with pytest.raises(ReportError, match="'onnx': its 2 rounds cannot be paired with those of its first tokens"):
+        compared(tmp_path, benchmark("onnx", (1.0, 1.1), **early))

@@ -65,10 +65,12 @@ def compare_cases(cases: pd.DataFrame) -> pd.DataFrame:
         - `over_ceiling`, `over_ceiling_min`, `over_ceiling_max`: median and spread of the paired ratios, contender over
           its ceiling; `products_s` and the like: medians of the bounds, of which it is the highest one;
         - `ceiling_ttft_s`, `ceiling_time_per_output_token_s`: the same bound of both;
-        - `time_per_output_token_growth`: over all new tokens, over that of the first `early_tokens`.
+        - `growth`, `growth_min`, `growth_max`: median and spread of the paired ratios, time per output token over all
+          new tokens over that of the first `early_tokens`.
 
     Raises:
-        ReportError: If a contender's rounds cannot be paired with the baseline's; names the run and the case.
+        ReportError: If a contender's rounds cannot be paired with the baseline's, with those of its ceiling or of its
+            first tokens; names the run and the case.
     """
     baselines = {_case(row): row for row in cases.to_dict("records") if row["contender"] == BASELINE}
     rows = [row | _ratios(row, baselines.get(_case(row))) for row in cases.to_dict("records")]
@@ -92,7 +94,7 @@ def _ratios(row: dict[Any, Any], baseline: dict[Any, Any] | None) -> dict[str, A
         "alone_median_s": alone_s,
         "alone_over_interleaved": alone_s / median_s,
         **_ceiling(row),
-        "time_per_output_token_growth": _growth(row),
+        **_growth(row),
     }
 
 
@@ -101,11 +103,7 @@ def _ceiling(row: dict[Any, Any]) -> dict[str, float]:
     others = (*(f"{bound}_s" for bound in BOUNDS), "ceiling_ttft_s", "ceiling_time_per_output_token_s")
     if not row["ceiling_rounds_s"]:
         return dict.fromkeys((*names, *others), float("nan"))
-    if not len(row["rounds_s"]) == len(row["ceiling_rounds_s"]) == len(row["ceiling_ttft_rounds_s"]):
-        raise ReportError(
-            f"{row['run']}: case {row['group']!r}, contender {row['contender']!r}: its {len(row['rounds_s'])} rounds "
-            "cannot be paired with those of its ceiling"
-        )
+    _check_paired(row, "its ceiling", row["ceiling_rounds_s"], row["ceiling_ttft_rounds_s"])
     ratios = [own / ceiling for own, ceiling in zip(row["rounds_s"], row["ceiling_rounds_s"], strict=True)]
     total_s, ttft_s = (float(np.median(row[f"ceiling_{part}rounds_s"])) for part in ("", "ttft_"))
     new_tokens = row["max_new_tokens"]
@@ -116,9 +114,26 @@ def _ceiling(row: dict[Any, Any]) -> dict[str, float]:
     return dict(zip((*names, *others), (*spread, *bounds, ttft_s, per_token_s), strict=True))
 
 
-def _growth(row: dict[Any, Any]) -> float:
-    early_s, whole_s = row["early_time_per_output_token_s"], row["time_per_output_token_s"]
-    return float("nan") if early_s is None or whole_s is None else whole_s / early_s
+def _growth(row: dict[Any, Any]) -> dict[str, float]:
+    names = ("growth_min", "growth", "growth_max")
+    if not row["early_rounds_s"]:
+        return dict.fromkeys(names, float("nan"))
+    _check_paired(row, "its first tokens", row["early_rounds_s"])
+    whole, early = (
+        [time_per_output_token_s(total_s, row["ttft_s"], tokens) for total_s in rounds_s]
+        for rounds_s, tokens in ((row["rounds_s"], row["max_new_tokens"]), (row["early_rounds_s"], row["early_tokens"]))
+    )
+    ratios = [whole_s / early_s for whole_s, early_s in zip(whole, early, strict=True)]
+    return dict(zip(names, map(float, np.quantile(ratios, [0, 0.5, 1])), strict=True))
+
+
+def _check_paired(row: dict[Any, Any], whose: str, *others: Sequence[float]) -> None:
+    """Refuse rounds that are not as many as the contender's."""
+    if {len(rounds_s) for rounds_s in others} != {len(row["rounds_s"])}:
+        raise ReportError(
+            f"{row['run']}: case {row['group']!r}, contender {row['contender']!r}: its {len(row['rounds_s'])} rounds "
+            f"cannot be paired with those of {whose}"
+        )
 
 
 def _speedup(row: dict[Any, Any], baseline: dict[Any, Any] | None) -> dict[str, float]:

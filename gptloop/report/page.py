@@ -110,7 +110,7 @@ def _machine(cases: pd.DataFrame, charts: Mapping[str, bytes]) -> dict[str, Any]
         "contenders": _by_case(cases, text.contender_cells),
         "details": {
             text.CEILING_TITLE: _by_case(cases[cases["over_ceiling"].notna()], text.ceiling_cells),
-            text.GROWTH_TITLE: _by_case(cases[cases["time_per_output_token_growth"].notna()], text.growth_cells),
+            text.GROWTH_TITLE: _by_case(cases[cases["growth"].notna()], text.growth_cells),
         },
         "control": _by_case(controlled, text.control_cells),
     }

@@ -78,7 +78,7 @@ def read_runs(folder: Path) -> pd.DataFrame:
         - where they were measured, else None or an empty list: `ceiling_kind` (one of `BOUNDS`),
           `ceiling_rounds_s` and `ceiling_ttft_rounds_s`, what bounds the contender's call and its first token,
           `products_rounds_s`, `all_products_rounds_s` and `bandwidth_rounds_s`, the bounds of which it is the highest;
-          `early_tokens` and `early_time_per_output_token_s`, over the first so many new tokens.
+          `early_tokens`, `early_rounds_s` and `early_time_per_output_token_s`, the call of so many new tokens.
 
     Raises:
         ReportError: If the folder is missing or holds no runs, or if a JSON file below it cannot be read, is not valid,
@@ -416,7 +416,10 @@ _OPTIONAL_INFO = {
     "early_tokens": _COUNT,
     "early_time_per_output_token_s": _POSITIVE,
 }
-_OPTIONAL_ROUNDS = ("ceiling_rounds_s", "ceiling_ttft_rounds_s", *(f"{bound}_rounds_s" for bound in BOUNDS))
+_OPTIONAL_ROUNDS = (
+    *("ceiling_rounds_s", "ceiling_ttft_rounds_s", "early_rounds_s"),
+    *(f"{bound}_rounds_s" for bound in BOUNDS),
+)
 
 # What contenders of one case share. Not the precision: an int8 graph is compared with an fp32 loop.
 CASE_FIELDS = (

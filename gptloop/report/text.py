@@ -267,7 +267,7 @@ def _machine_section(cases: pd.DataFrame) -> str:
     parts += [f"### All contenders{of_random}", _contenders_table(cases)]
     if cases["over_ceiling"].notna().any():
         parts += [f"### {CEILING_TITLE}{of_random}", _ceiling_table(cases[cases["over_ceiling"].notna()], cases)]
-    if (grown := cases["time_per_output_token_growth"].notna()).any():
+    if (grown := cases["growth"].notna()).any():
         parts += [f"### {GROWTH_TITLE}{of_random}", _growth_table(cases[grown], cases)]
     if cases["alone_median_s"].notna().any():
         parts.append(_control_section(cases, of_random))
@@ -386,7 +386,7 @@ def growth_cells(row: Row) -> list[str]:
         duration_text(row["time_per_output_token_s"]),
         str(int(row["early_tokens"])),
         duration_text(row["early_time_per_output_token_s"]),
-        ratio_text(row["time_per_output_token_growth"]),
+        ratio_spread_text(row["growth"], row["growth_min"], row["growth_max"]),
     ]
 
 
