@@ -166,6 +166,11 @@ def test_fp32_comes_before_other_precisions(tmp_path):
     assert titles == ["fp32 vs fp32", "int8 vs fp32"]
 
 
+def test_precisions_are_named_from_the_most_exact_one_on():
+    cases = pd.DataFrame({"precision": ["int8", "of tomorrow", "fp16", "fp32", "int8"]})
+    assert text.precision_text(cases) == "fp32, fp16, int8, of tomorrow"
+
+
 def test_the_control_is_folded_away(tmp_path):
     markdown = summary(tmp_path, *pair(alone_rounds_s=[1.1, 1.1]))
     folded = re.search(r"<details>\n<summary>Control: .*</summary>\n\n(\|[\s\S]*\|)\n\n</details>", markdown)

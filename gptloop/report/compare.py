@@ -151,7 +151,7 @@ def _in_order(rows: list[dict[Any, Any]]) -> list[dict[Any, Any]]:
     """By machine; then fp32 first, small sizes first, few rows first; then the baseline before its contenders."""
     precisions: dict[tuple[str, str, str], tuple[int, str]] = {}
     for row in rows:
-        rank = _rank(row["precision"], _PRECISIONS)
+        rank = precision_rank(row["precision"])
         precisions[_case(row)] = max(rank, precisions.get(_case(row), rank))
     return sorted(
         rows,
@@ -168,6 +168,11 @@ def _in_order(rows: list[dict[Any, Any]]) -> list[dict[Any, Any]]:
             _rank(row["contender"], _CONTENDERS),
         ),
     )
+
+
+def precision_rank(name: str) -> tuple[int, str]:
+    """Where a precision stands among others: the most exact first, unknown ones last."""
+    return _rank(name, _PRECISIONS)
 
 
 def _rank(name: str, known: Sequence[str]) -> tuple[int, str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from gptloop.report.compare import BASELINE, CANDIDATE
+from gptloop.report.compare import BASELINE, CANDIDATE, precision_rank
 from gptloop.report.runs import BOUNDS, Machine
 
 DASH = "-"
@@ -142,8 +142,8 @@ def weights_text(cases: pd.DataFrame) -> str:
 
 
 def precision_text(cases: pd.DataFrame) -> str:
-    """The precisions of the cases, in the order of the report."""
-    return ", ".join(cases["precision"].unique())
+    """The precisions of the cases, the most exact first."""
+    return ", ".join(sorted(cases["precision"].unique(), key=precision_rank))
 
 
 def tokens_text(cases: pd.DataFrame) -> str:

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from gptloop.report import text
-from gptloop.report.charts.canvas import INK, SMALL, add_title, new_figure, short, styled
+from gptloop.report.charts.canvas import INK, NOTE_BOX, SMALL, add_title, new_figure, short, styled
 from gptloop.report.charts.palette import Colours
 from gptloop.report.compare import BASELINE
 
@@ -122,12 +122,13 @@ def _floor_mark(xs: Sequence[float], ys: Sequence[float]) -> Line2D:
         color=INK,
         linestyle="",
         label="ceiling of this machine",
+        zorder=4,  # above a note that begins there
     )
 
 
 def _note_right(axes: Axes, words: str, x: float, y: float) -> None:
     at = axes.get_xlim()[0] if pd.isna(x) else x
-    axes.annotate(words, (at, y), (3, 0), textcoords="offset points", va="center", fontsize=SMALL)
+    axes.annotate(words, (at, y), (3, 0), textcoords="offset points", va="center", fontsize=SMALL, bbox=NOTE_BOX)
 
 
 def _scale(axes: Axes, values: "pd.Series[float]") -> None:

@@ -33,6 +33,7 @@ _STYLE = {
 }
 INK = "#333333"
 SMALL = 8.0  # points
+NOTE_BOX = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # so that no line crosses a note
 
 
 def styled() -> AbstractContextManager[None]:

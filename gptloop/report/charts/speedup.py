@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter
 from matplotlib.transforms import Transform
 
 from gptloop.report import text
-from gptloop.report.charts.canvas import INK, SMALL, add_title, new_figure, say_nothing_to_show, short, styled
+from gptloop.report.charts.canvas import INK, NOTE_BOX, SMALL, add_title, new_figure, say_nothing_to_show, short, styled
 from gptloop.report.charts.palette import Colours
 from gptloop.report.compare import BASELINE, CANDIDATE
 
@@ -139,7 +139,7 @@ def _note_above(axes: Axes, words: str, x: float, y: float, points: float) -> No
         ha="center",
         va="bottom",
         fontsize=SMALL,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+        bbox=NOTE_BOX,
     )
 
 
