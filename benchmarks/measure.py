@@ -227,7 +227,7 @@ def _time(
     def arm(contender: Contender, new_tokens: int) -> Callable[[], Tokens]:
         return lambda: contender.generate(ids, case.workload, max_new_tokens=new_tokens)
 
-    def early_arm(contender: Contender) -> Callable[[], None]:
+    def first_tokens(contender: Contender) -> Callable[[], None]:
         call = arm(contender, case.early_tokens)
 
         def calls() -> None:
@@ -242,7 +242,7 @@ def _time(
         for name, contender in loaded.items():
             arms[name] = arm(contender, new_tokens)
             if whole and case.early_tokens:
-                arms[_early_arm(name)] = early_arm(contender)
+                arms[_early_arm(name)] = first_tokens(contender)
         for name, call in (arms | dict(others)).items():
             # The parity check was everybody's warm-up, but for those whose greedy call was another one.
             if not whole or name not in loaded or KINDS[name].parity == "greedy":

@@ -96,8 +96,9 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     add("--no-eos", action="store_true", help="go on after the model's end of text")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (default: auto)")
     add("--threads", type=int, help="threads of one product (default: ONNX Runtime's choice)")
-    add("--no-prepack", action="store_true", help="leave the weights in the mapped file: opens at once, slower")
-    add("--huge-pages", action="store_true", help="move the weights to huge pages: opens later, faster; for much to do")
+    packed = parser.add_mutually_exclusive_group().add_argument
+    packed("--no-prepack", action="store_true", help="leave the weights in the mapped file: opens at once, slower")
+    packed("--huge-pages", action="store_true", help="on the CPU, move the weights to huge pages: opens later, faster")
 
     sampling = parser.add_argument_group("sampling", "as in Hugging Face's generate")
     add = sampling.add_argument
@@ -142,7 +143,7 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _generate(options: argparse.Namespace) -> None:
-    from gptloop.complete import Completer  # noqa: PLC0415  (no other command needs ONNX Runtime)
+    from gptloop.complete import Completer  # noqa: PLC0415  (nor does export need ONNX Runtime)
     from gptloop.onnx_loop import OnnxLoop  # noqa: PLC0415
 
     if bool(options.prompts) == bool(options.ids):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import machine
 from benchmarks.timing import interleave
 
 
@@ -25,6 +26,11 @@ def test_round_i_of_a_contender_is_its_time_in_round_i(monkeypatch):
     busy = {"a": 3, "b": 7}
     times = interleave({name: lambda n=n: [next(clock) for _ in range(n)] for name, n in busy.items()}, 2)
     assert times == {"a": [4, 4], "b": [8, 8]}
+
+
+def test_the_facts_say_which_huge_pages_there_are(monkeypatch):
+    monkeypatch.setattr(machine, "huge_page_bytes", lambda: 12345)
+    assert machine.facts()["huge_page_bytes"] == 12345
 
 
 ROOT = Path(__file__).parents[1]

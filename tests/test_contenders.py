@@ -19,7 +19,7 @@ from onnxscript import GraphBuilder
 from benchmarks import ceiling, contenders
 from benchmarks.cases import CONTENDERS, GPU_GRID, PEERS, Case, Workload, grid
 from benchmarks.contenders import KINDS, AbsentError, Files
-from benchmarks.measure import measure
+from benchmarks.measure import Measurement, _time, measure
 from benchmarks.test_speed import extra_info
 from gptloop import export
 from gptloop.evaluate import compare, evaluate
@@ -249,6 +249,26 @@ def test_a_case_is_measured_whole(tiny, files, monkeypatch):
     assert max(medians, key=medians.get) == onnx_info["ceiling_kind"]
     assert all(len(onnx_info[key]) == 3 for key in ("ceiling_rounds_s", "ceiling_ttft_rounds_s"))
     assert "ceiling_kind" not in info["torch"]
+
+
+def test_the_first_tokens_are_called_for_three_times_beside_each_whole_call(monkeypatch):
+    """Of each round, the mean; the contender here takes a second for each token."""
+    now, calls = [0.0], []
+
+    class Clocked:
+        def generate(self, ids, workload, *, max_new_tokens, greedy=False):
+            calls.append(max_new_tokens)
+            now[0] += max_new_tokens
+
+    monkeypatch.setattr("benchmarks.timing.time.perf_counter", lambda: now[0])
+    case = Case("tiny", ROWS, rounds=2, alone_rounds=0, contenders=("torch",), early_tokens=3)
+    results = {"torch": Measurement("cpu", "random, seed 0")}
+    _time(case, np.zeros((1, 4), np.int64), {"torch": Clocked()}, {}, None, results, lambda _: None)
+    N = ROWS.max_new_tokens
+    assert results["torch"].rounds_s == [N, N]
+    assert results["torch"].early_rounds_s == [3, 3]
+    whole = [count for count in calls if count != 1]
+    assert whole[-8:] == [N, 3, 3, 3, 3, 3, 3, N]  # forwards, then backwards
 
 
 def test_an_absent_contender_is_told_apart_and_the_others_are_measured(tiny, files, monkeypatch):

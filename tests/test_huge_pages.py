@@ -122,6 +122,9 @@ def test_the_command_line_asks_for_them_only_when_told_to(settings, monkeypatch,
     assert len(asked) == 1
     alone, other = capsys.readouterr().out.splitlines()
     assert alone == other
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "--huge-pages", "--no-prepack"])  # then nothing is packed
+    assert "not allowed with" in capsys.readouterr().err
 
 
 def test_no_plan_of_a_steps_memory_is_kept(tiny):

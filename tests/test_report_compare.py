@@ -146,6 +146,13 @@ def test_growth_is_time_per_output_token_over_that_of_the_first_tokens(tmp_path)
     assert all(pd.isna(torch[name]) for name in ("growth_min", "growth", "growth_max"))
 
 
+@pytest.mark.parametrize("changes", [{"max_new_tokens": 1}, {"early_tokens": 1}, {"early_rounds_s": [0.1, 0.2, 0.2]}])
+def test_without_time_beside_the_first_tokens_there_is_no_growth(tmp_path, changes):
+    early = {"early_tokens": 6, "early_rounds_s": [0.2] * 3, "early_time_per_output_token_s": 0.02} | changes
+    (row,) = compared(tmp_path, benchmark("onnx", (1.0, 1.0, 1.0), ttft_s=0.1, **early)).to_dict("records")
+    assert all(pd.isna(row[name]) for name in ("growth_min", "growth", "growth_max"))
+
+
 def test_rounds_that_cannot_be_paired_with_the_first_tokens_are_refused(tmp_path):
     early = {"early_tokens": 6, "early_rounds_s": [0.2], "early_time_per_output_token_s": 0.02}
     with pytest.raises(ReportError, match="'onnx': its 2 rounds cannot be paired with those of its first tokens"):

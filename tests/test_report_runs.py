@@ -12,7 +12,7 @@ import pytest
 from report_runs import CEILING, benchmark, gpu_machine, machine, pair, run, save
 
 import gptloop.report
-from gptloop.report.runs import ReportError, newest_cases, read_runs, write_files
+from gptloop.report.runs import ReportError, machine_of, newest_cases, read_runs, write_files
 
 EARLIER, LATER = "2026-11-22T14:18:07+00:00", "2026-11-23T09:00:00+00:00"
 
@@ -378,6 +378,25 @@ def test_runs_whose_ceiling_knew_no_attention_are_read(tmp_path):
     assert (row["ceiling_kind"], row["all_products_rounds_s"]) == ("products", [])
 
 
+EARLY = {"early_tokens": 6, "early_rounds_s": [0.2] * 3, "early_time_per_output_token_s": 0.02}
+
+
+@pytest.mark.parametrize("missing", EARLY)
+def test_the_first_tokens_are_told_of_whole_or_not_at_all(tmp_path, missing):
+    save(tmp_path, run(benchmark("onnx", **{name: value for name, value in EARLY.items() if name != missing})))
+    with pytest.raises(ReportError, match=f"without the others of .*{missing}"):
+        read_runs(tmp_path)
+
+
+@pytest.mark.parametrize("page_bytes", [0, 1 << 21, None])
+def test_huge_pages_are_the_runs_facts_and_not_the_machines(tmp_path, page_bytes):
+    facts = {} if page_bytes is None else {"huge_page_bytes": page_bytes}
+    save(tmp_path, run(*pair(), machine=machine(**facts)))
+    frame = read_runs(tmp_path)
+    assert set(frame["fingerprint"]) == {machine_of(machine()).slug}
+    assert (None if frame["huge_page_bytes"].isna().all() else frame["huge_page_bytes"].iloc[0]) == page_bytes
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -385,10 +404,10 @@ def test_runs_whose_ceiling_knew_no_attention_are_read(tmp_path):
         ("ceiling_rounds_s", [0]),
         ("products_rounds_s", None),
         ("early_tokens", 0),
-        ("early_time_per_output_token_s", -1),
+        ("early_time_per_output_token_s", "soon"),
     ],
 )
 def test_an_optional_field_of_the_wrong_kind_is_refused(tmp_path, field, value):
-    save(tmp_path, run(benchmark("onnx", **(CEILING | {field: value}))))
+    save(tmp_path, run(benchmark("onnx", **(CEILING | EARLY | {field: value}))))
     with pytest.raises(ReportError, match=f"has '{field}' = .*, expected "):
         read_runs(tmp_path)

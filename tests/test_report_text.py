@@ -191,6 +191,14 @@ def test_a_machine_is_described_once_with_its_run(tmp_path):
     assert "- Work: 36 prompt + 36 new tokens, temperature 1, top_k 50" in markdown
 
 
+@pytest.mark.parametrize(
+    ("page_bytes", "words"), [(1 << 21, "gptloop 0.1.0, huge pages of 2,097,152 bytes"), (0, "0.1.0, no huge pages")]
+)
+def test_a_run_says_which_huge_pages_there_were(tmp_path, page_bytes, words):
+    (line,) = re.findall("^- Run: .*$", summary(tmp_path, *pair(), machine=machine(huge_page_bytes=page_bytes)), re.M)
+    assert line.endswith(words)
+
+
 def test_random_weights_are_said_loudly(tmp_path):
     loud = "**seeded random weights (random, seed 0): speed does not depend on the values**"
     markdown = summary(tmp_path, *pair())

@@ -99,9 +99,16 @@ def appending(
     split: ir.Value,
     presents: list[GeneratedCache],
 ) -> Attend:
-    """Attention that appends each layer's K and V to `past` and adds the outcome to `presents`.
+    """Attention that appends each layer's K and V to its cache.
 
-    Other arguments as `attention.decode`, by layer.
+    Args:
+        op: The operators of the graph that the step is in.
+        prompts: From the outer scope, like `shapes`.
+        earlier: K and V that no longer grow, by layer; None where there are none.
+        past: K and V that grow, by layer, None where nothing is yet.
+        shapes: Of one new token per row.
+        split: As `attention.decode`.
+        presents: What `past` becomes is added here, layer by layer as they attend.
     """
 
     def attend(layer: int, qkv: ir.Value) -> ir.Value:

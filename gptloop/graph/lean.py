@@ -22,10 +22,9 @@ import onnx_ir as ir
 from onnxscript import OpBuilder
 
 from gptloop import names
-from gptloop.graph import attention, fused, sampling
+from gptloop.graph import attention, decode, fused, sampling
 from gptloop.graph.attention import DecodeShapes, GeneratedCache
 from gptloop.graph.call import Call, on_host, per_row, uniforms
-from gptloop.graph.decode import appending
 from gptloop.graph.model import IR_VERSION, author
 from gptloop.graph.prefill import Prompts, prefill
 from gptloop.graph.scope import scope, subgraph, typed
@@ -60,7 +59,7 @@ class Draw(NamedTuple):
         return op.GatherElements(ids_SK, index_S1, axis=1)
 
 
-class _Decode(NamedTuple):
+class _Steps(NamedTuple):
     """What every step reads: the layers and the outer graph's values."""
 
     transformer: Transformer
@@ -76,7 +75,7 @@ class _Decode(NamedTuple):
         presents: list[GeneratedCache],
     ) -> Attend:
         """`decode.appending` with nothing earlier."""
-        return appending(op, self.prompts, None, past, self.shapes, split_PT, presents)
+        return decode.appending(op, self.prompts, None, past, self.shapes, split_PT, presents)
 
     def logits(self, op: OpBuilder, token_S: ir.Value, position_S: ir.Value, attend: Attend) -> ir.Value:
         """Logits [S, V] after one token per row."""
@@ -128,12 +127,12 @@ def build_lean(
     H, d = transformer.n_head, transformer.head_dim
     shapes = DecodeShapes.of(op, call.B, call.R, H, d)
     decoder = fused.FusedTransformer.of(transformer) if flavor == "fused" else transformer
-    decode = _Decode(decoder, prompts, shapes, draw)
+    steps = _Steps(decoder, prompts, shapes, draw)
     position_S = op.Squeeze(per_row(op, call, prompts.lengths_B1), [1])
     if max_new_tokens is not None:
-        tokens_SN = _unrolled(op, decode, token_S1, position_S, call.P, max_new_tokens)
+        tokens_SN = _unrolled(op, steps, token_S1, position_S, call.P, max_new_tokens)
     else:
-        tokens_SN = _looped(op, decode, token_S1, position_S, call, fixed=flavor == "fixed")
+        tokens_SN = _looped(op, steps, token_S1, position_S, call, fixed=flavor == "fixed")
     sequences = op.Reshape(tokens_SN, op.Concat(call.B, call.R, call.N, axis=0))
     sequences.dtype, sequences.shape = _I64, ir.Shape(["B", "R", "N"])
     builder.add_output(sequences, names.SEQUENCES)
@@ -146,7 +145,7 @@ def build_lean(
 
 def _write(
     op: OpBuilder,
-    decode: _Decode,
+    steps: _Steps,
     past: list[GeneratedCache],
     split_PN: ir.Value,
     places_N: ir.Value,
@@ -155,12 +154,12 @@ def _write(
 ) -> Attend:
     """Attention that writes K and V into their place, and notes what the caches have become."""
     own_N = op.Equal(places_N, op.Sub(step, 1))
-    unseen_N = typed(op, op.Where(op.Less(places_N, step), 0.0, attention.NEVER), decode.transformer.dtype)
+    unseen_N = typed(op, op.Where(op.Less(places_N, step), 0.0, attention.NEVER), steps.transformer.dtype)
 
     def attend(layer: int, qkv: ir.Value) -> ir.Value:
-        prompt, mask = decode.prompts.caches[layer], decode.prompts.mask
+        prompt, mask = steps.prompts.caches[layer], steps.prompts.mask
         context, present = attention.decode_in_place(
-            op, qkv, prompt, mask, past[layer], decode.shapes, split_PN, own_N, unseen_N
+            op, qkv, prompt, mask, past[layer], steps.shapes, split_PN, own_N, unseen_N
         )
         presents.append(present)
         return context
@@ -169,27 +168,27 @@ def _write(
 
 
 def _unrolled(
-    op: OpBuilder, decode: _Decode, token_S1: ir.Value, position_S: ir.Value, P: ir.Value, max_new_tokens: int
+    op: OpBuilder, steps: _Steps, token_S1: ir.Value, position_S: ir.Value, P: ir.Value, max_new_tokens: int
 ) -> ir.Value:
     """Every step written out: tokens [S, N]."""
     tokens = [token_S1]
-    caches: list[GeneratedCache | None] = [None] * decode.transformer.n_layer
+    caches: list[GeneratedCache | None] = [None] * steps.transformer.n_layer
     for step in range(1, max_new_tokens):
         presents: list[GeneratedCache] = []
         with scope(op, f"step.{step}"):
             position_now_S = op.Add(position_S, step - 1)
-            attend = decode.appending(op, caches, op.Concat(P, [step], axis=0), presents)
-            logits_SV = decode.logits(op, op.Squeeze(tokens[-1], [1]), position_now_S, attend)
-            tokens.append(decode.draw.token(op, logits_SV, step))
+            attend = steps.appending(op, caches, op.Concat(P, [step], axis=0), presents)
+            logits_SV = steps.logits(op, op.Squeeze(tokens[-1], [1]), position_now_S, attend)
+            tokens.append(steps.draw.token(op, logits_SV, step))
         caches = [*presents]
     return op.Concat(*tokens, axis=1)
 
 
 def _looped(
-    op: OpBuilder, decode: _Decode, token_S1: ir.Value, position_S: ir.Value, call: Call, *, fixed: bool
+    op: OpBuilder, steps: _Steps, token_S1: ir.Value, position_S: ir.Value, call: Call, *, fixed: bool
 ) -> ir.Value:
     """The Loop, K and V of full length or growing: tokens [S, N]."""
-    transformer = decode.transformer
+    transformer = steps.transformer
     H, d, L = transformer.n_head, transformer.head_dim, transformer.n_layer
     places_N = op.Range(0, op.Squeeze(call.N), 1)
     # The last token of all is never embedded, but a cache of no length would be a shape that operators rarely meet.
@@ -210,14 +209,14 @@ def _looped(
         past = [GeneratedCache(*carried[2 * layer : 2 * layer + 2]) for layer in range(L)]
         presents: list[GeneratedCache] = []
         if split_PN is not None:
-            attend = _write(op, decode, past, split_PN, places_N, step, presents)
+            attend = _write(op, steps, past, split_PN, places_N, step, presents)
         else:
             # Read from shapes that the body sees: those a GPU's runtime computes with on the CPU, and need not ask for.
-            P = op.Shape(decode.prompts.caches[0].key_BHdP, start=3, end=4)
+            P = op.Shape(steps.prompts.caches[0].key_BHdP, start=3, end=4)
             T = op.Add(op.Shape(past[0].key_BHRTd, start=3, end=4), [1])
-            attend = decode.appending(op, past, op.Concat(P, T, axis=0), presents)
-        logits_SV = decode.logits(op, token_S, position_S, attend)
-        token_S1 = decode.draw.token(op, logits_SV, step)
+            attend = steps.appending(op, past, op.Concat(P, T, axis=0), presents)
+        logits_SV = steps.logits(op, token_S, position_S, attend)
+        token_S1 = steps.draw.token(op, logits_SV, step)
         tokens_SN = op.Where(op.Equal(places_N, step), token_S1, tokens_SN)
         keys_and_values = [kv for present in presents for kv in present]
         token_S = op.Squeeze(token_S1, [1])

@@ -31,7 +31,7 @@ ACTIVATIONS: dict[str, Callable[[OpBuilder, ir.Value], ir.Value]] = {
 }
 
 Attend = Callable[[int, ir.Value], ir.Value]
-"""How the rows of a layer, by number, attend to each other: qkv [rows, 3D] -> [rows, D]."""
+"""How the rows of a layer, by number, attend to each other: qkv [rows, 3D] -> [rows, D], or of the last rows only."""
 
 
 class Transformer:

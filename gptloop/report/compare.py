@@ -66,7 +66,7 @@ def compare_cases(cases: pd.DataFrame) -> pd.DataFrame:
           its ceiling; `products_s` and the like: medians of the bounds, of which it is the highest one;
         - `ceiling_ttft_s`, `ceiling_time_per_output_token_s`: the same bound of both;
         - `growth`, `growth_min`, `growth_max`: median and spread of the paired ratios, time per output token over all
-          new tokens over that of the first `early_tokens`.
+          new tokens over that of the first `early_tokens`; both with the median of TTFT.
 
     Raises:
         ReportError: If a contender's rounds cannot be paired with the baseline's, with those of its ceiling or of its
@@ -119,6 +119,8 @@ def _growth(row: dict[Any, Any]) -> dict[str, float]:
     if not row["early_rounds_s"]:
         return dict.fromkeys(names, float("nan"))
     _check_paired(row, "its first tokens", row["early_rounds_s"])
+    if min(row["max_new_tokens"], row["early_tokens"]) < 2 or min(row["early_rounds_s"]) <= row["ttft_s"]:
+        return dict.fromkeys(names, float("nan"))  # no time beside the first token's to compare with
     whole, early = (
         [time_per_output_token_s(total_s, row["ttft_s"], tokens) for total_s in rounds_s]
         for rounds_s, tokens in ((row["rounds_s"], row["max_new_tokens"]), (row["early_rounds_s"], row["early_tokens"]))

@@ -65,7 +65,7 @@ def read_runs(folder: Path) -> pd.DataFrame:
         A frame with the columns
 
         - `run` (path below the folder), `datetime` (UTC), `commit`, `branch` (or None), `dirty`, `gptloop` (version or
-          None): the run;
+          None), `huge_page_bytes` (what contenders could have; 0 for none, None where nobody noted): the run;
         - `machine` (a `Machine`), `fingerprint` (its slug): where it was measured;
         - `group`: the case. Contenders of one case in one run were interleaved: round i of one pairs with round i of
           the other;
@@ -233,6 +233,7 @@ def _facts_of_run(run: "_Record") -> dict[str, Any]:
         "branch": commit.optional("branch"),
         "dirty": commit.field("dirty", _FLAG),
         "gptloop": machine_info.record("versions").optional("gptloop"),
+        "huge_page_bytes": machine_info.field_or("huge_page_bytes", _NATURAL_OR_NULL, None),
         "machine": machine,
         "fingerprint": machine.slug,
     }
@@ -264,6 +265,8 @@ def _facts_of_benchmark(benchmark: "_Record") -> dict[str, Any]:
     if info.field("schema", _NATURAL) != SCHEMA:
         raise ReportError(f"{info.place} has schema {info.values['schema']}, this report reads schema {SCHEMA}")
     parity = info.record("parity")
+    if (early := [name for name in _EARLY if name in info.values]) and len(early) < len(_EARLY):
+        raise ReportError(f"{info.place} has {', '.join(early)} without the others of {', '.join(_EARLY)}")
     return {
         "group": benchmark.field("group", _TEXT),
         **{name: info.field(name, kind) for name, kind in _EXTRA_INFO.items()},
@@ -383,6 +386,7 @@ _NATURAL = _Kind("a whole number", lambda value: _is_whole(value, 0))
 _NATURAL_OR_NULL = _Kind("a whole number or null", lambda value: value is None or _is_whole(value, 0))
 _NOT_NEGATIVE = _Kind("a number of at least 0", lambda value: is_number(value) and value >= 0)
 _POSITIVE = _Kind("a number above 0", _is_positive)
+_NUMBER = _Kind("a number", is_number)
 _NUMBER_OR_NULL = _Kind("a number or null", lambda value: value is None or is_number(value))
 _ROUNDS = _Kind("a list of times above 0 s", lambda value: _are_rounds(value) and len(value) > 0)
 _ROUNDS_OR_NONE = _Kind("a list, maybe empty, of times above 0 s", _are_rounds)
@@ -414,8 +418,9 @@ _EXTRA_INFO = {
 _OPTIONAL_INFO = {
     "ceiling_kind": _Kind(" or ".join(map(repr, BOUNDS)), lambda value: value in tuple(BOUNDS)),
     "early_tokens": _COUNT,
-    "early_time_per_output_token_s": _POSITIVE,
+    "early_time_per_output_token_s": _NUMBER,
 }
+_EARLY = ("early_tokens", "early_rounds_s", "early_time_per_output_token_s")  # all of them, or none
 _OPTIONAL_ROUNDS = (
     *("ceiling_rounds_s", "ceiling_ttft_rounds_s", "early_rounds_s"),
     *(f"{bound}_rounds_s" for bound in BOUNDS),

@@ -41,6 +41,8 @@ DEFINITIONS = {
     "TTFT": "(time to first token) is the same call with `max_new_tokens=1`.",
     "Time per output token": "is (time - TTFT) / (new tokens - 1).",
     "Tokens/s": "counts the new tokens of all rows.",
+    "Growth": "is the time per output token over that of a call for the first new tokens alone, paired by round (TTFT "
+    "is the median): 1 says that a long text costs no more per token than a short one.",
     "Load": "is from files on disk to ready, in a process of its own (imports included).",
     "Time / ceiling": "is the contender's time over what it cannot be faster than on this machine, paired by round: "
     "the call's matrix products alone (the same shapes, runtime, threads and weights; those of attention included, "
@@ -176,14 +178,20 @@ def commits_text(cases: pd.DataFrame) -> str:
 
 
 def run_lines(cases: pd.DataFrame) -> list[str]:
-    """The runs that the cases are from, oldest first: file, time, commit, branch and gptloop's version."""
+    """The runs that the cases are from, oldest first: file, time, commit, branch, gptloop's version, huge pages."""
     lines = []
     for name, run in cases.sort_values("datetime").groupby("run", sort=False):
         first = run.iloc[0]
         branch = "" if pd.isna(first["branch"]) else f" on {first['branch']}"
         version = "" if pd.isna(first["gptloop"]) else f", gptloop {first['gptloop']}"
-        lines.append(f"{name}, {first['datetime']:%Y-%m-%d %H:%M} UTC, commit {commits_text(run)}{branch}{version}")
+        huge = "" if pd.isna(first["huge_page_bytes"]) else f", {_huge_pages_text(first['huge_page_bytes'])}"
+        at = f"{first['datetime']:%Y-%m-%d %H:%M} UTC"
+        lines.append(f"{name}, {at}, commit {commits_text(run)}{branch}{version}{huge}")
     return lines
+
+
+def _huge_pages_text(page_bytes: float) -> str:
+    return f"huge pages of {int(page_bytes):,} bytes" if page_bytes else "no huge pages"
 
 
 def summary_markdown(compared: pd.DataFrame, *sections: str) -> str:
