@@ -9,7 +9,7 @@ what the Loop inside the graph is worth. Knows no runtime.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import onnx_ir as ir
 from onnxscript import GraphBuilder
@@ -23,6 +23,8 @@ from gptloop.graph.rules import Rules
 from gptloop.graph.scope import scope
 from gptloop.graph.stop import Stopped
 from gptloop.graph.transformer import Transformer
+
+Tree = TypeVar("Tree")  # tuples and lists of values
 
 
 class StepGraphs(NamedTuple):
@@ -52,10 +54,10 @@ def build_step(config: Any, tensors: Mapping[str, ir.TensorProtocol], precision:
     _add_stopped(builder, stopped)
 
     decode_builder, transformer = author(config, tensors, precision)
-    handed = _as_inputs(decode_builder, handed, names.HANDED)
-    carried = _as_inputs(decode_builder, carried, names.CARRIED)
-    carried, stopped = _decode(decode_builder, transformer, handed, carried)
-    _add_outputs(decode_builder, carried, names.NEXT + names.CARRIED)
+    read = _as_inputs(decode_builder, handed, names.HANDED)
+    past = _as_inputs(decode_builder, carried, names.CARRIED)
+    present, stopped = _decode(decode_builder, transformer, read, past)
+    _add_outputs(decode_builder, present, names.NEXT + names.CARRIED)
     _add_stopped(decode_builder, stopped)
     return StepGraphs(*(ir.Model(b.graph, ir_version=IR_VERSION) for b in (builder, decode_builder)))
 
@@ -97,9 +99,10 @@ def _add_stopped(builder: GraphBuilder, stopped: Stopped) -> None:
         builder.add_output(builder.op.Identity(value), name)
 
 
-def _as_inputs(builder: GraphBuilder, tree: Any, prefix: str) -> Any:
+def _as_inputs(builder: GraphBuilder, tree: Tree, prefix: str) -> Tree:
     """The same structure, each of its values an input of this graph."""
-    return _map(tree, prefix, lambda name, value: builder.input(name, value.dtype, [None] * _rank(value)))
+    changed: Tree = _map(tree, prefix, lambda name, value: builder.input(name, value.dtype, [None] * _rank(value)))
+    return changed
 
 
 def _rank(value: ir.Value) -> int:
