@@ -216,3 +216,14 @@ def test_without_a_gate_there_is_no_word_of_verdicts(tmp_path):
 def test_the_same_runs_give_the_same_page(tmp_path):
     save(tmp_path, run(*pair()))
     assert html_of(tmp_path) == html_of(tmp_path)
+
+
+def test_at_a_glance_no_contender_is_counted_as_another(tmp_path):
+    step = benchmark("onnx_step", (0.8, 0.8, 0.8))
+    save(tmp_path, run(benchmark("torch", (2.0, 2.0, 2.0)), step, benchmark("onnx", (0.5, 0.5, 0.5))))
+    html = page_html(compare_cases(newest_cases(read_runs(tmp_path))), {})
+    glance = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", re.search(r'<ul class="glance".*?</ul>', html, re.S)[0]))
+    assert glance.strip() == (
+        "4.00x ONNX loop (fp32), against PyTorch in fp32 1 case, median speedups "
+        "2.50x ONNX, a step per run (fp32), against PyTorch in fp32 1 case, median speedups"
+    )

@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from gptloop.report import text
+from gptloop.report.charts.speedup import speedup_panels
 from gptloop.report.compare import BASELINE, CANDIDATE
 
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
@@ -117,15 +118,17 @@ def _machine(cases: pd.DataFrame, charts: Mapping[str, bytes]) -> dict[str, Any]
 
 
 def _glance(cases: pd.DataFrame) -> list[dict[str, Any]]:
-    """The ONNX loop's speedups in few words, for each pair of precisions."""
+    """The speedups of each of gptloop's own contenders in few words, for each pair of precisions."""
     own = cases[cases["speedup"].notna() & cases["contender"].str.startswith(CANDIDATE)]
     found = []
-    for (precision, baseline_precision), rows in own.groupby(["precision", "baseline_precision"], sort=False):
+    for rows in speedup_panels(own):
+        first = rows.iloc[0]
         low, high = (text.ratio_text(x) for x in (rows["speedup"].min(), rows["speedup"].max()))
+        contender = f"{text.contender_title(first['contender'])} ({first['precision']})"
         found.append(
             {
                 "speedup": low if low == high else f"{low[:-1]} to {high}",
-                "of": f"ONNX loop in {precision}, against PyTorch in {baseline_precision}",
+                "of": f"{contender}, against PyTorch in {first['baseline_precision']}",
                 "cases": f"{len(rows)} {'case' if len(rows) == 1 else 'cases'}, median speedups",
             }
         )
