@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -236,25 +236,28 @@ def _time(
 
         return calls
 
-    def rounds(new_tokens: int, others: Mapping[str, Callable[[], Any]]) -> dict[str, list[float]]:
-        arms: dict[str, Callable[[], Any]] = {}
-        whole = new_tokens == case.workload.max_new_tokens
-        for name, contender in loaded.items():
-            arms[name] = arm(contender, new_tokens)
-            if whole and case.early_tokens:
-                arms[_early_arm(name)] = first_tokens(contender)
-        for name, call in (arms | dict(others)).items():
-            # The parity check was everybody's warm-up, but for those whose greedy call was another one.
-            if not whole or name not in loaded or KINDS[name].parity == "greedy":
+    def rounds(
+        new_tokens: int, arms: Mapping[str, Callable[[], Any]], warm: Collection[str] = ()
+    ) -> dict[str, list[float]]:
+        for name, call in arms.items():
+            if name not in warm:
                 call()
-        say(f"{case.rounds} interleaved rounds of {new_tokens} new tokens: {', '.join(arms | dict(others))}")
-        return interleave(arms | dict(others), case.rounds)
+        say(f"{case.rounds} interleaved rounds of {new_tokens} new tokens: {', '.join(arms)}")
+        return interleave(arms, case.rounds)
 
     memory = MemoryRead() if attention else None
     calls: dict[str, Call] = {_products_arm(name): run for name, run in products.items()}
     calls |= {ATTENTION: attention} if attention else {}
-    times = rounds(case.workload.max_new_tokens, calls | ({"memory": memory} if memory else {}))
-    ttft = rounds(1, {name: call.prefill for name, call in calls.items()})
+    whole: dict[str, Callable[[], Any]] = {}
+    for name, contender in loaded.items():
+        whole[name] = arm(contender, case.workload.max_new_tokens)
+        if case.early_tokens:
+            whole[_early_arm(name)] = first_tokens(contender)
+    # The parity check was everybody's warm-up, but for those whose greedy call was another one.
+    warm = [name for name in loaded if KINDS[name].parity != "greedy"]
+    times = rounds(case.workload.max_new_tokens, whole | calls | ({"memory": memory} if memory else {}), warm)
+    first = {name: arm(contender, 1) for name, contender in loaded.items()}
+    ttft = rounds(1, first | {name: call.prefill for name, call in calls.items()})
     for name in loaded:
         results[name].rounds_s, results[name].ttft_rounds_s = times[name], ttft[name]
         results[name].early_rounds_s = [calls_s / EARLY_CALLS for calls_s in times.get(_early_arm(name), [])]

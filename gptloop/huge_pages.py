@@ -1,7 +1,7 @@
 """Huge pages for the memory that loading has filled, where Linux has them.
 
 A decode step reads all weights once, and with pages of 4 KiB the way to each page takes part of that time: gpt2 on huge
-pages generates 1.02 to 1.12 times as fast on two CPU cores. Neither ONNX Runtime nor the C library asks for them unless
+pages generates 1.01 to 1.13 times as fast on two CPU cores. Neither ONNX Runtime nor the C library asks for them unless
 an environment variable says so before the process starts, but Linux (from 6.1) moves memory that is in use, too.
 
 Source: madvise(2), MADV_COLLAPSE. Knows memory, not what lies in it.

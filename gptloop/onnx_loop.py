@@ -43,8 +43,8 @@ class OnnxLoop(Loop):
         prepack: Whether ONNX Runtime rearranges the weights for its products on the CPU when it loads them. False
             leaves them in the mapped file, in pages that the system may take back and several processes share: loading
             takes a moment, but generating gets slower (0.65 to 0.8 times the speed, gpt2 in fp32).
-        huge_pages: Whether to move what was packed to huge pages, where Linux has them. Generating gets faster (1.02 to
-            1.12 times, gpt2), loading takes 0.1 to 1 s longer for 500 MB.
+        huge_pages: Whether to move what was packed to huge pages, where Linux has them. Generating gets faster (1.01 to
+            1.13 times, gpt2), loading takes 0.1 to 1 s longer for 500 MB.
 
     Attributes:
         device: "cpu" or "cuda", where it runs.
