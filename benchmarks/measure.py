@@ -22,6 +22,7 @@ from benchmarks import cuda_machine as gpu
 from benchmarks.cases import BASELINE, Case, Workload
 from benchmarks.ceiling import AttentionProducts, Call, Floor, MemoryRead, Products, floors
 from benchmarks.contenders import KINDS, AbsentError, Contender, Files, Tokens, arguments, load, prepare, prompt_ids
+from benchmarks.cores import CorePass, core_pass
 from benchmarks.timing import interleave
 from gptloop.evaluate import Evaluation, compare, evaluate
 from gptloop.huge_pages import on_huge_pages
@@ -49,6 +50,7 @@ class Measurement:
         ttft_rounds_s: The same call with one new token.
         early_rounds_s: The same call with the case's `early_tokens`, if it has any, next to the whole call of the same
             round: the mean of `EARLY_CALLS`.
+        cores: Where the cores were right before and right after the whole call, for each round.
         floors: What the call cannot be faster than, by kind, where the case asks for it.
         precision: In which the contender runs.
         device_bytes: By how much loading and the first call made the GPU's used memory grow; None on the CPU.
@@ -64,6 +66,7 @@ class Measurement:
     rounds_s: list[float] = field(default_factory=list)
     ttft_rounds_s: list[float] = field(default_factory=list)
     early_rounds_s: list[float] = field(default_factory=list)
+    cores: list[tuple[CorePass, CorePass]] = field(default_factory=list)
     floors: dict[str, Floor] = field(default_factory=dict)
     precision: str = "fp32"
     device_bytes: int | None = None
@@ -238,12 +241,12 @@ def _time(
 
     def rounds(
         new_tokens: int, arms: Mapping[str, Callable[[], Any]], warm: Collection[str] = ()
-    ) -> dict[str, list[float]]:
+    ) -> tuple[dict[str, list[float]], dict[str, list[tuple[CorePass, CorePass]]]]:
         for name, call in arms.items():
             if name not in warm:
                 call()
         say(f"{case.rounds} interleaved rounds of {new_tokens} new tokens: {', '.join(arms)}")
-        return interleave(arms, case.rounds)
+        return interleave(arms, case.rounds, core_pass)
 
     memory = MemoryRead() if attention else None
     calls: dict[str, Call] = {_products_arm(name): run for name, run in products.items()}
@@ -255,11 +258,14 @@ def _time(
             whole[_early_arm(name)] = first_tokens(contender)
     # The parity check was everybody's warm-up, but for those whose greedy call was another one.
     warm = [name for name in loaded if KINDS[name].parity != "greedy"]
-    times = rounds(case.workload.max_new_tokens, whole | calls | ({"memory": memory} if memory else {}), warm)
-    first = {name: arm(contender, 1) for name, contender in loaded.items()}
-    ttft = rounds(1, first | {name: call.prefill for name, call in calls.items()})
+    whole |= calls | ({"memory": memory} if memory else {})
+    times, cores = rounds(case.workload.max_new_tokens, whole, warm)
+    first: dict[str, Callable[[], Any]] = {name: arm(contender, 1) for name, contender in loaded.items()}
+    first |= {name: call.prefill for name, call in calls.items()}
+    ttft, _ = rounds(1, first)
     for name in loaded:
         results[name].rounds_s, results[name].ttft_rounds_s = times[name], ttft[name]
+        results[name].cores = cores[name]
         results[name].early_rounds_s = [calls_s / EARLY_CALLS for calls_s in times.get(_early_arm(name), [])]
         if memory and name in products:
             own, attentions = (Floor(times[arm], ttft[arm]) for arm in (_products_arm(name), ATTENTION))

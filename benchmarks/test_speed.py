@@ -95,6 +95,7 @@ def extra_info(case: Case, contender: str, measured: Measurement, parity: Parity
         "alone_rounds_s": measured.alone.get("rounds_s", []),
         **ceiling_info(measured),
         **early_info(case, measured, ttft_s),
+        **cores_info(measured),
         "parity": {"check": measured.check, "rows": parity.rows, "excused_rows": parity.excused_rows},
     }
 
@@ -121,4 +122,12 @@ def early_info(case: Case, measured: Measurement, ttft_s: float) -> dict[str, An
         "early_tokens": case.early_tokens,
         "early_rounds_s": measured.early_rounds_s,
         "early_time_per_output_token_s": time_per_output_token_s(early_s, ttft_s, case.early_tokens),
+    }
+
+
+def cores_info(measured: Measurement) -> dict[str, Any]:
+    """Where the cores were before and after each call: pairs of `cores.CorePass`, by kind of pass."""
+    return {
+        "own_passes_s": [[before.own_s, after.own_s] for before, after in measured.cores],
+        "exchanged_passes_s": [[before.exchanged_s, after.exchanged_s] for before, after in measured.cores],
     }

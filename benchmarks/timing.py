@@ -5,7 +5,11 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
+
+from benchmarks.turn_worker import rest
+
+T = TypeVar("T")
 
 
 def timed(call: Callable[[], Any]) -> float:
@@ -20,14 +24,31 @@ def timed(call: Callable[[], Any]) -> float:
         gc.enable()
 
 
-def interleave(arms: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+def interleave(
+    arms: Mapping[str, Callable[[], Any]], rounds: int, beside: Callable[[], T]
+) -> tuple[dict[str, list[float]], dict[str, list[tuple[T, T]]]]:
     """Time every arm once a round, forwards then backwards (A B C, C B A, ...), so that drift meets all alike.
 
+    Before each call, this process's threads come to rest: those of the arm before would go on spinning into it.
+
+    Args:
+        arms: Calls by name.
+        rounds: How many.
+        beside: Called before and after each call, outside of its time.
+
     Returns:
-        Seconds by arm; entry i of every list was measured in round i.
+        Seconds by arm, and what `beside` gave before and after; entry i of every list is of round i.
     """
     times: dict[str, list[float]] = {name: [] for name in arms}
+    given: dict[str, list[tuple[T, T]]] = {name: [] for name in arms}
     for round_ in range(rounds):
+        rest()
+        before = beside()
         for name in list(arms) if round_ % 2 == 0 else reversed(list(arms)):
+            rest()
             times[name].append(timed(arms[name]))
-    return times
+            rest()
+            after = beside()
+            given[name].append((before, after))
+            before = after
+    return times, given

@@ -5,27 +5,53 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from benchmarks import machine
+from benchmarks.cores import core_pass
 from benchmarks.timing import interleave
 
 
 @pytest.mark.parametrize(("rounds", "order"), [(1, "ab"), (2, "abba"), (4, "abbaabba")])
 def test_contenders_are_timed_in_abba_order(rounds, order):
     calls = []
-    times = interleave({name: lambda name=name: calls.append(name) for name in "ab"}, rounds)
+    times, _ = interleave({name: lambda name=name: calls.append(name) for name in "ab"}, rounds, lambda: None)
     assert "".join(calls) == order
     assert {name: len(of_arm) for name, of_arm in times.items()} == {"a": rounds, "b": rounds}
 
 
 def test_round_i_of_a_contender_is_its_time_in_round_i(monkeypatch):
     clock = iter(range(100))
-    monkeypatch.setattr("benchmarks.timing.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("benchmarks.timing.time", SimpleNamespace(perf_counter=lambda: next(clock)))
     busy = {"a": 3, "b": 7}
-    times = interleave({name: lambda n=n: [next(clock) for _ in range(n)] for name, n in busy.items()}, 2)
+    times, beside = interleave(
+        {name: lambda n=n: [next(clock) for _ in range(n)] for name, n in busy.items()}, 2, lambda: next(clock)
+    )
     assert times == {"a": [4, 4], "b": [8, 8]}
+    # before a, after it and before b, after it; then the other way round
+    assert beside == {"a": [(0, 6), (27, 33)], "b": [(6, 16), (17, 27)]}
+
+
+def test_every_call_begins_when_all_threads_rest_and_what_is_beside_too(monkeypatch):
+    done = []
+    monkeypatch.setattr("benchmarks.timing.rest", lambda: done.append("rest"))
+    interleave({"a": lambda: done.append("call")}, 1, lambda: done.append("beside"))
+    assert done == ["rest", "beside", "rest", "call", "rest", "beside"]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_where_the_cores_are_is_measured_with_as_many_threads_as_torch_has(threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = core_pass()
+    finally:
+        torch.set_num_threads(before)
+    assert 0 < found.own_s < 1
+    assert 0 < found.exchanged_s < 1
 
 
 def test_the_facts_say_which_huge_pages_there_are(monkeypatch):

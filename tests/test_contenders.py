@@ -8,6 +8,7 @@ import json
 import math
 import statistics
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -238,6 +239,9 @@ def test_a_case_is_measured_whole(tiny, files, monkeypatch):
     for name, facts in info.items():
         assert [len(facts[key]) for key in ("ttft_rounds_s", "early_rounds_s", "alone_rounds_s")] == [3, 3, 1]
         assert facts["load_s"] == found[name].alone["load_s"] > 0
+        for passes in (facts["own_passes_s"], facts["exchanged_passes_s"]):
+            assert [len(pair) for pair in passes] == [2, 2, 2]
+            assert all(seconds > 0 for pair in passes for seconds in pair)
         early_s = (statistics.median(facts["early_rounds_s"]) - facts["ttft_s"]) / 2
         assert facts["early_time_per_output_token_s"] == pytest.approx(early_s)
     onnx_info = info["onnx"]
@@ -260,7 +264,7 @@ def test_the_first_tokens_are_called_for_three_times_beside_each_whole_call(monk
             calls.append(max_new_tokens)
             now[0] += max_new_tokens
 
-    monkeypatch.setattr("benchmarks.timing.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("benchmarks.timing.time", SimpleNamespace(perf_counter=lambda: now[0]))
     case = Case("tiny", ROWS, rounds=2, alone_rounds=0, contenders=("torch",), early_tokens=3)
     results = {"torch": Measurement("cpu", "random, seed 0")}
     _time(case, np.zeros((1, 4), np.int64), {"torch": Clocked()}, {}, None, results, lambda _: None)
