@@ -6,8 +6,12 @@ import importlib.util
 import itertools
 import json
 import math
+import os
+import re
 import statistics
+import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -33,6 +37,7 @@ from gptloop.request import check_request
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
+ROOT = Path(__file__).parents[1]
 ROWS = Workload("1x2", "2 candidates", prompts=1, num_return_sequences=2, prompt_len=5, max_new_tokens=6, top_k=5)
 PROMPTS = Workload("3x1", "3 prompts", prompts=3, num_return_sequences=1, prompt_len=5, max_new_tokens=6, top_k=5)
 PACKAGES = {"ctranslate2": "ctranslate2", "ctranslate2_int8": "ctranslate2", "openvino": "openvino"}
@@ -296,3 +301,26 @@ def test_peers_join_where_more_than_the_loops_run(name):
     for case, more in zip(plain, with_peers, strict=True):
         added = () if case.contenders == ("torch", "onnx", "onnx_int8") else PEERS
         assert more.contenders == case.contenders + added
+
+
+# Torch opens its OpenMP library in this way; nothing else of it is needed here.
+BINDINGS = """
+import ctypes, importlib.util, pathlib
+torch = pathlib.Path(importlib.util.find_spec("torch").origin).parent
+ctypes.CDLL(str(next((torch / "lib").glob("libgomp*"))), mode=ctypes.RTLD_GLOBAL)
+from benchmarks.contenders import ctranslate2_generator
+ctranslate2_generator._module()
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks glibc's loader what it binds")
+@pytest.mark.skipif(importlib.util.find_spec("ctranslate2") is None, reason="ctranslate2 is not installed")
+def test_ctranslate2_has_an_openmp_of_its_own():
+    """Else it would put torch's threads to sleep, and its own."""
+    environment = os.environ | {"LD_DEBUG": "bindings", "LD_BIND_NOW": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", BINDINGS], cwd=ROOT, env=environment, check=True, capture_output=True, text=True
+    )
+    (bound,) = re.findall(r"binding file \S+libctranslate2\S* \[0\] to (\S+) .*`GOMP_parallel'", done.stderr)
+    assert "/ctranslate2" in bound
+    assert "/torch/" not in bound

@@ -1,8 +1,8 @@
 """The report: saved runs of the benchmark suite in, speedup charts and a summary out.
 
-Data flows one way: `runs` (JSON to a frame), `compare` (ratios), then `text`, `charts` and the `page` of both; and for
-the regression gate `runs`, `baseline` (what is compared), `statistics` (effects and intervals), `verdicts`. Nothing
-here knows the graph or loads a model.
+Data flows one way: `runs` (JSON to a frame), `compare` (ratios) and `placement` (the same, by where the cores were),
+then `text`, `charts` and the `page` of both; and for the regression gate `runs`, `baseline` (what is compared),
+`statistics` (effects and intervals), `verdicts`. Nothing here knows the graph or loads a model.
 """
 
 from gptloop.report.baseline import judge_run, new_baseline, newest_run

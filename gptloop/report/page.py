@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -18,6 +18,7 @@ from markupsafe import Markup, escape
 from gptloop.report import text
 from gptloop.report.charts.speedup import speedup_panels
 from gptloop.report.compare import BASELINE, CANDIDATE
+from gptloop.report.placement import by_placement
 
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
@@ -78,19 +79,12 @@ def page_html(
         speedup_headers=("case", *(text.SPEEDUP_HEADERS[i] for i in _SPEEDUP_ORDER)),
         speedup_order=_SPEEDUP_ORDER,
         contender_headers=text.CONTENDER_HEADERS,
-        detail_headers={
-            text.CEILING_TITLE: text.CEILING_HEADERS,
-            text.GROWTH_TITLE: text.GROWTH_HEADERS,
-        },
-        control_headers=text.CONTROL_HEADERS,
-        control_title=text.CONTROL_TITLE,
     )
 
 
 def _machine(cases: pd.DataFrame, charts: Mapping[str, bytes]) -> dict[str, Any]:
     """What the template shows of one machine."""
     machine = cases["machine"].iloc[0]
-    controlled = cases[cases["alone_median_s"].notna()]
     return {
         "slug": machine.slug,
         "title": text.hardware_text(machine),
@@ -109,11 +103,27 @@ def _machine(cases: pd.DataFrame, charts: Mapping[str, bytes]) -> dict[str, Any]
             if (name := f"charts/{kind}-{machine.slug}.svg") in charts
         ],
         "contenders": _by_case(cases, text.contender_cells),
-        "details": {
-            text.CEILING_TITLE: _by_case(cases[cases["over_ceiling"].notna()], text.ceiling_cells),
-            text.GROWTH_TITLE: _by_case(cases[cases["growth"].notna()], text.growth_cells),
-        },
-        "control": _by_case(controlled, text.control_cells),
+        "details": [
+            _table(text.CEILING_TITLE, text.CEILING_HEADERS, cases[cases["over_ceiling"].notna()], text.ceiling_cells),
+            _table(text.GROWTH_TITLE, text.GROWTH_HEADERS, cases[cases["growth"].notna()], text.growth_cells),
+        ],
+        "folded": [
+            _table(
+                text.PLACEMENT_TITLE,
+                text.PLACEMENT_HEADERS,
+                by_placement(cases),
+                text.placement_cells,
+                caption="Of the rounds with each placement, median [min-max]",
+                numbers_from=3,
+            ),
+            _table(
+                text.CONTROL_TITLE,
+                text.CONTROL_HEADERS,
+                cases[cases["alone_median_s"].notna()],
+                text.control_cells,
+                caption="Median times; a ratio of 1.00x says that sharing a process cost nothing",
+            ),
+        ],
     }
 
 
@@ -135,7 +145,26 @@ def _glance(cases: pd.DataFrame) -> list[dict[str, Any]]:
     return found
 
 
-def _by_case(cases: pd.DataFrame, cells: Any) -> list[dict[str, Any]]:
+def _table(
+    title: str,
+    headers: Sequence[str],
+    rows: pd.DataFrame,
+    cells: Callable[[text.Row], list[str]],
+    *,
+    caption: str = "",
+    numbers_from: int = 2,
+) -> dict[str, Any]:
+    """What the template shows of a table below its own heading; nothing if it has no rows."""
+    return {
+        "title": title,
+        "caption": caption or title,
+        "headers": headers,
+        "numbers_from": numbers_from,
+        "rows": [] if rows.empty else _by_case(rows, cells),
+    }
+
+
+def _by_case(cases: pd.DataFrame, cells: Callable[[text.Row], list[str]]) -> list[dict[str, Any]]:
     """Rows of a table in groups, with what all rows of a group share as its heading."""
     return [
         {

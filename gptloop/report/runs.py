@@ -78,7 +78,9 @@ def read_runs(folder: Path) -> pd.DataFrame:
         - where they were measured, else None or an empty list: `ceiling_kind` (one of `BOUNDS`),
           `ceiling_rounds_s` and `ceiling_ttft_rounds_s`, what bounds the contender's call and its first token,
           `products_rounds_s`, `all_products_rounds_s` and `bandwidth_rounds_s`, the bounds of which it is the highest;
-          `early_tokens`, `early_rounds_s` and `early_time_per_output_token_s`, the call of so many new tokens.
+          `early_tokens`, `early_rounds_s` and `early_time_per_output_token_s`, the call of so many new tokens;
+          `own_passes_s` and `exchanged_passes_s`, of each round what `gptloop.report.placement` reads: seconds before
+          and after the call.
 
     Raises:
         ReportError: If the folder is missing or holds no runs, or if a JSON file below it cannot be read, is not valid,
@@ -272,6 +274,7 @@ def _facts_of_benchmark(benchmark: "_Record") -> dict[str, Any]:
         **{name: info.field(name, kind) for name, kind in _EXTRA_INFO.items()},
         **{name: info.field_or(name, kind, None) for name, kind in _OPTIONAL_INFO.items()},
         **{name: info.field_or(name, _ROUNDS_OR_NONE, []) for name in _OPTIONAL_ROUNDS},
+        **{name: info.field_or(name, _PAIRS_OR_NONE, []) for name in _PASSES},
         "rounds_s": benchmark.record("stats").field("data", _ROUNDS),
         "parity_check": parity.field("check", _TEXT),
         "parity_rows": parity.field("rows", _NATURAL),
@@ -374,6 +377,10 @@ def _are_rounds(value: object) -> bool:
     return isinstance(value, list) and all(map(_is_positive, value))
 
 
+def _are_pairs(value: object) -> bool:
+    return isinstance(value, list) and all(_are_rounds(pair) and len(pair) == 2 for pair in value)
+
+
 _RECORD = _Kind("a JSON object", lambda value: isinstance(value, dict))
 _RECORDS = _Kind("a list", lambda value: isinstance(value, list))
 _TEXT = _Kind("printable text", _is_text)
@@ -390,6 +397,7 @@ _NUMBER = _Kind("a number", is_number)
 _NUMBER_OR_NULL = _Kind("a number or null", lambda value: value is None or is_number(value))
 _ROUNDS = _Kind("a list of times above 0 s", lambda value: _are_rounds(value) and len(value) > 0)
 _ROUNDS_OR_NONE = _Kind("a list, maybe empty, of times above 0 s", _are_rounds)
+_PAIRS_OR_NONE = _Kind("a list, maybe empty, of pairs of times above 0 s", _are_pairs)
 
 _EXTRA_INFO = {
     "size": _TEXT,
@@ -425,6 +433,7 @@ _OPTIONAL_ROUNDS = (
     *("ceiling_rounds_s", "ceiling_ttft_rounds_s", "early_rounds_s"),
     *(f"{bound}_rounds_s" for bound in BOUNDS),
 )
+_PASSES = ("own_passes_s", "exchanged_passes_s")
 
 # What contenders of one case share. Not the precision: an int8 graph is compared with an fp32 loop.
 CASE_FIELDS = (

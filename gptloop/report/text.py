@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from gptloop.report.compare import BASELINE, CANDIDATE, precision_rank
+from gptloop.report.placement import by_placement
 from gptloop.report.runs import BOUNDS, Machine
 
 DASH = "-"
@@ -48,6 +49,9 @@ DEFINITIONS = {
     "the call's matrix products alone (the same shapes, runtime, threads and weights; those of attention included, "
     "where they were measured), or its matrices' way from memory, once for each pass, at the bandwidth measured beside "
     "it; whichever takes longer. It marks the latency chart.",
+    "Cores": "tell, where a virtual machine's host has moved them, how its cores were placed before and after a call: "
+    "near (behind one cache), apart (behind two), as one core's two hardware threads, or moved in between; as small "
+    "parallel passes beside the calls show, in which threads read what they or what others wrote.",
     "Peak memory": "is that of the contender alone in a process of its own, its weights included.",
     "Parity": "comes before time: a contender whose tokens differ has no time. Excused rows left the baseline's path "
     "at a checked near-tie.",
@@ -68,6 +72,8 @@ GROWTH_HEADERS = (
     *("contender", "precision", "new tokens", "time per output token"),
     *("first new tokens", "over those", "growth"),
 )
+PLACEMENT_TITLE = "Where the cores were: the rounds of each contender by placement"
+PLACEMENT_HEADERS = ("contender", "precision", "cores", "rounds", "time", "speedup")
 CONTROL_TITLE = "Control: each contender alone in a process of its own, against interleaved with the others"
 CONTROL_HEADERS = ("contender", "precision", "alone", "interleaved", "alone / interleaved")
 
@@ -272,14 +278,28 @@ def _how_to_read() -> str:
 def _machine_section(cases: pd.DataFrame) -> str:
     of_random = of_random_text(cases)
     parts = [_machine_facts(cases), *_speedup_sections(cases, of_random)]
-    parts += [f"### All contenders{of_random}", _contenders_table(cases)]
-    if cases["over_ceiling"].notna().any():
-        parts += [f"### {CEILING_TITLE}{of_random}", _ceiling_table(cases[cases["over_ceiling"].notna()], cases)]
-    if (grown := cases["growth"].notna()).any():
-        parts += [f"### {GROWTH_TITLE}{of_random}", _growth_table(cases[grown], cases)]
-    if cases["alone_median_s"].notna().any():
-        parts.append(_control_section(cases, of_random))
+
+    def rows(shown: pd.DataFrame, headers: Sequence[str], cells: Callable[[Row], list[str]], alignment: str) -> str:
+        lines = [[*_case_cells(row, cases), *cells(row)] for row in shown.to_dict("records")]
+        return table(["size", "workload", *headers], lines, "ll" + alignment)
+
+    parts += [f"### All contenders{of_random}", rows(cases, CONTENDER_HEADERS, contender_cells, "llrrrrrrrrl")]
+    if not (bounded := cases[cases["over_ceiling"].notna()]).empty:
+        alignment = "ll" + "r" * (1 + len(BOUNDS)) + "lr"
+        parts += [f"### {CEILING_TITLE}{of_random}", rows(bounded, CEILING_HEADERS, ceiling_cells, alignment)]
+    if not (grown := cases[cases["growth"].notna()]).empty:
+        parts += [f"### {GROWTH_TITLE}{of_random}", rows(grown, GROWTH_HEADERS, growth_cells, "llrrrrr")]
+    if not (placed := by_placement(cases)).empty:
+        shown = rows(placed, PLACEMENT_HEADERS, placement_cells, "lllrrr")
+        parts.append(_folded(PLACEMENT_TITLE + of_random, shown))
+    if not (controlled := cases[cases["alone_median_s"].notna()]).empty:
+        shown = rows(controlled, CONTROL_HEADERS, control_cells, "llrrr")
+        parts.append(_folded(CONTROL_TITLE + of_random, shown))
     return "\n\n".join(parts)
+
+
+def _folded(title: str, shown: str) -> str:
+    return f"<details>\n<summary>{title}</summary>\n\n{shown}\n\n</details>"
 
 
 def _machine_facts(cases: pd.DataFrame) -> str:
@@ -334,11 +354,6 @@ def _speedup_spread(row: Row) -> str:
     return ratio_spread_text(row["speedup"], row["speedup_min"], row["speedup_max"])
 
 
-def _contenders_table(cases: pd.DataFrame) -> str:
-    rows = [[*_case_cells(row, cases), *contender_cells(row)] for row in cases.to_dict("records")]
-    return table(["size", "workload", *CONTENDER_HEADERS], rows, "llllrrrrrrrrl")
-
-
 def contender_cells(row: Row) -> list[str]:
     """What a table says of a contender on a case, under `CONTENDER_HEADERS`."""
     is_baseline = row["contender"] == BASELINE
@@ -361,12 +376,6 @@ def _parity_text(row: Row) -> str:
     return f"{row['parity_check']}, {row['parity_excused_rows']} of {row['parity_rows']} rows excused"
 
 
-def _ceiling_table(bounded: pd.DataFrame, cases: pd.DataFrame) -> str:
-    headers = ["size", "workload", *CEILING_HEADERS]
-    rows = [[*_case_cells(row, cases), *ceiling_cells(row)] for row in bounded.to_dict("records")]
-    return table(headers, rows, "llll" + "r" * (1 + len(BOUNDS)) + "lr")
-
-
 def ceiling_cells(row: Row) -> list[str]:
     """What a table says of a contender's ceiling, under `CEILING_HEADERS`."""
     return [
@@ -377,12 +386,6 @@ def ceiling_cells(row: Row) -> list[str]:
         BOUNDS[row["ceiling_kind"]],
         ratio_spread_text(row["over_ceiling"], row["over_ceiling_min"], row["over_ceiling_max"]),
     ]
-
-
-def _growth_table(grown: pd.DataFrame, cases: pd.DataFrame) -> str:
-    headers = ["size", "workload", *GROWTH_HEADERS]
-    rows = [[*_case_cells(row, cases), *growth_cells(row)] for row in grown.to_dict("records")]
-    return table(headers, rows, "llllrrrrr")
 
 
 def growth_cells(row: Row) -> list[str]:
@@ -398,11 +401,16 @@ def growth_cells(row: Row) -> list[str]:
     ]
 
 
-def _control_section(cases: pd.DataFrame, of_random: str) -> str:
-    controlled = cases[cases["alone_median_s"].notna()]
-    rows = [[*_case_cells(row, cases), *control_cells(row)] for row in controlled.to_dict("records")]
-    shown = table(["size", "workload", *CONTROL_HEADERS], rows, "llllrrr")
-    return f"<details>\n<summary>{CONTROL_TITLE}{of_random}</summary>\n\n{shown}\n\n</details>"
+def placement_cells(row: Row) -> list[str]:
+    """What a table says of a contender's rounds with one placement of the cores, under `PLACEMENT_HEADERS`."""
+    return [
+        contender_title(row["contender"]),
+        row["precision"],
+        row["placement"],
+        str(len(row["rounds_s"])),
+        duration_spread_text(row["median_s"], row["min_s"], row["max_s"]),
+        "baseline" if row["contender"] == BASELINE else _speedup_spread(row),
+    ]
 
 
 def control_cells(row: Row) -> list[str]:

@@ -1,0 +1,102 @@
+"""Where the cores were during each round, from what a run saved beside its calls, and times and speedups by it.
+
+The host of a virtual machine may put its cores elsewhere from one minute to the next: next to each other behind one
+cache, apart behind two, or as the two hardware threads of one core. What a round took then depends on when it was, and
+contenders do not feel it alike. A run saves how long a small parallel pass took before and after each call: `own`, in
+which each thread reads what it wrote itself, and `exchanged`, in which it reads what the others wrote.
+
+Knows passes and rounds; words nothing.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gptloop.report.compare import BASELINE, paired_ratios
+from gptloop.report.runs import ReportError
+
+NEAR, APART, ONE_CORE, MOVED = PLACEMENTS = ("near", "apart", "one core", "moved")
+
+# How many times a pass's least time on this machine. Measured on two cores: 3.7 for an exchanged pass between two
+# caches and at most 1.2 behind one; 1.9 for an own pass of two threads of one core and at most 1.45 otherwise.
+APART_FROM = 2.0
+ONE_CORE_FROM = 1.65
+
+Pair = Sequence[float]  # before and after a call
+
+
+def by_placement(compared: pd.DataFrame) -> pd.DataFrame:
+    """Times and speedups of each contender, apart for each placement of the cores that its rounds met.
+
+    Args:
+        compared: The frame of `compare.compare_cases`, or a part of it with whole cases.
+
+    Returns:
+        Of the cases in which the cores were at more than one place, the frame's rows, one for each placement that the
+        contender met, in the frame's order, then in that of `PLACEMENTS`. Added is `placement`; replaced are, by those
+        of the rounds with that placement, `rounds_s`, `median_s`, `min_s`, `max_s`, `speedup`, `speedup_min` and
+        `speedup_max`. A round has the placement of before and after its call, or "moved" if they differ.
+
+    Raises:
+        ReportError: If a contender has passes beside more or fewer rounds than it has.
+    """
+    rows = []
+    for _, machine in compared.groupby("fingerprint", sort=False):
+        least = tuple(_least(machine[column]) for column in ("own_passes_s", "exchanged_passes_s"))
+        for _, case in machine.groupby("group", sort=False):
+            contenders = case.to_dict("records")
+            placed = [_placements(row, *least) for row in contenders]
+            if len({placement for placements in placed for placement in placements}) > 1:
+                baseline = next((row for row in contenders if row["contender"] == BASELINE), None)
+                rows += [
+                    _of_rounds(row, baseline, placement, [i for i, p in enumerate(placements) if p == placement])
+                    for row, placements in zip(contenders, placed, strict=True)
+                    for placement in PLACEMENTS
+                    if placement in placements
+                ]
+    return pd.DataFrame.from_records(rows)
+
+
+def _least(passes_s: Iterable[Sequence[Pair]]) -> float:
+    return min((seconds for pairs in passes_s for pair in pairs for seconds in pair), default=float("nan"))
+
+
+def _placements(row: dict[Any, Any], least_own_s: float, least_exchanged_s: float) -> list[str]:
+    """The placement of each round; none where the run did not note it."""
+    own, exchanged = row["own_passes_s"], row["exchanged_passes_s"]
+    if not own and not exchanged:
+        return []
+    if not len(own) == len(exchanged) == len(row["rounds_s"]):
+        raise ReportError(
+            f"{row['run']}: case {row['group']!r}, contender {row['contender']!r}: passes beside {len(own)} and "
+            f"{len(exchanged)} of its {len(row['rounds_s'])} rounds"
+        )
+
+    def placement(own_s: float, exchanged_s: float) -> str:
+        if own_s > ONE_CORE_FROM * least_own_s:
+            return ONE_CORE
+        return APART if exchanged_s > APART_FROM * least_exchanged_s else NEAR
+
+    moments = [map(placement, *pairs) for pairs in zip(own, exchanged, strict=True)]
+    return [before if before == after else MOVED for before, after in moments]
+
+
+def _of_rounds(
+    row: dict[Any, Any], baseline: dict[Any, Any] | None, placement: str, rounds: Sequence[int]
+) -> dict[Any, Any]:
+    """The contender's row with nothing but these rounds."""
+    rounds_s = [row["rounds_s"][i] for i in rounds]
+    speedup = [float("nan")] * 3
+    if baseline and row["contender"] != BASELINE:
+        ratios = paired_ratios(baseline["rounds_s"], row["rounds_s"])
+        speedup = list(map(float, np.quantile([ratios[i] for i in rounds], [0, 0.5, 1])))
+    return row | {
+        "placement": placement,
+        "rounds_s": rounds_s,
+        "median_s": float(np.median(rounds_s)),
+        "min_s": min(rounds_s),
+        "max_s": max(rounds_s),
+        **dict(zip(("speedup_min", "speedup", "speedup_max"), speedup, strict=True)),
+    }
