@@ -6,6 +6,7 @@ Run by `benchmarks.measure` as `python -m benchmarks.alone JOB`; prints one line
 from __future__ import annotations
 
 import json
+import multiprocessing
 import re
 import sys
 import time
@@ -42,11 +43,12 @@ def main(job_json: str) -> None:
 
 
 def peak_memory_bytes() -> int | None:
-    """The process's largest resident set, None where the system does not tell.
+    """The largest resident set of the process that holds the contender, None where the system does not tell.
 
     Not getrusage's ru_maxrss: across fork and exec that keeps the parent's.
     """
-    status = Path("/proc/self/status")
+    holder = next((str(child.pid) for child in multiprocessing.active_children()), "self")
+    status = Path(f"/proc/{holder}/status")
     found = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text() if status.exists() else "", re.MULTILINE)
     return int(found[1]) * 1024 if found else None
 

@@ -16,21 +16,14 @@ Exits with 0, with 1 if a stage failed, and with 2 where there is no GPU to meas
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime
 import functools
-import gc
-import json
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
-import traceback
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,27 +35,21 @@ from pytest_benchmark.stats import Stats
 from pytest_benchmark.utils import get_commit_info
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from benchmarks import cuda_machine, machine
+from benchmarks import cuda_machine, gpu_checks, machine
 from benchmarks.cases import GPU_GRID, Case, Workload
-from benchmarks.contenders import Contender, Files, Tokens, arguments, load, prepare, prompt_ids
-from benchmarks.cuda_trace import Event, kernel_summary, trace_steps
+from benchmarks.contenders import Files
 from benchmarks.measure import Measurement, measure
+from benchmarks.stages import Stages, say, write_json
 from benchmarks.test_speed import extra_info
-from gptloop import OnnxLoop, TorchLoop
-from gptloop.checkpoint import TORCH_TYPES, random_model
-from gptloop.lean_call import lean_feeds
-from gptloop.onnx_loop import feeds
-from gptloop.parity import Judge, Parity, ParityError, check_closeness
+from gptloop.checkpoint import random_model
+from gptloop.parity import Parity
 from gptloop.report.__main__ import main as report
-from gptloop.request import check_request
-from gptloop.session import CUDA, open_session
+from gptloop.session import open_session
 
 BUDGET_S = 600.0
 # Seconds to make, load and measure a case of a size, and to get a contender ready; guesses.
 NEEDS_S = {"gpt2": 40, "gpt2-medium": 60, "gpt2-large": 100, "tiny": 1}
 READY_S = {"torch_compiled": 40, "onnx_unrolled": 60}
-UNROLLED_TOKENS = 12  # where what is looked at does not depend on their number
-ONNX = ("onnx", "onnx_lean", "onnx_fixed", "onnx_fused", "onnx_unrolled")
 TINY: dict[str, Any] = {"n_layer": 2, "n_head": 4, "n_embd": 32, "vocab_size": 97, "n_positions": 64}
 SMALL: dict[str, Any] = {"prompt_len": 8, "max_new_tokens": 6, "top_k": 5}
 
@@ -123,50 +110,6 @@ def tiny_model() -> GPT2LMHeadModel:
         return GPT2LMHeadModel(GPT2Config(**TINY, bos_token_id=None, eos_token_id=None)).eval()
 
 
-class Stages:
-    """Runs stages within the budget, and keeps the record of them on disk.
-
-    Args:
-        folder: Where the record and the stages' results go.
-        budget_s: Seconds for all of them.
-    """
-
-    def __init__(self, folder: Path, budget_s: float):
-        self.folder, self._budget_s = folder, budget_s
-        self._start = time.monotonic()
-        self._records: list[dict[str, Any]] = []
-
-    def run(self, name: str, needs_s: float, stage: Callable[[], Any]) -> None:
-        """Run a stage, unless what it needs is more than what is left; write what it returns, if anything."""
-        elapsed_s = time.monotonic() - self._start
-        if elapsed_s + needs_s > self._budget_s:
-            left_s = self._budget_s - elapsed_s
-            self._note(name, "skipped", f"{left_s:.0f} s of the budget were left, it needs about {needs_s:.0f} s", 0.0)
-            return
-        say(f"== {name} ==")
-        outcome, note = "done", ""
-        try:
-            if (result := stage()) is not None:
-                write_json(self.folder / f"{name}.json", result)
-        except Exception as error:  # what one stage meets must not take the others' measurements
-            traceback.print_exc()
-            outcome, note = "failed", f"{type(error).__name__}: {error}"
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        self._note(name, outcome, note, time.monotonic() - self._start - elapsed_s)
-
-    @property
-    def failed(self) -> list[str]:
-        """Names of the stages that failed."""
-        return [record["stage"] for record in self._records if record["outcome"] == "failed"]
-
-    def _note(self, name: str, outcome: str, note: str, seconds: float) -> None:
-        say(f"{name}: {outcome} after {seconds:.0f} s {note}")
-        self._records.append({"stage": name, "outcome": outcome, "note": note, "seconds": round(seconds, 1)})
-        write_json(self.folder / "stages.json", self._records)
-
-
 def main(options: Sequence[str] | None = None) -> int:
     """The command."""
     chosen = _parse(options)
@@ -209,10 +152,14 @@ def no_gpu() -> str:
 
 def run_all(plan: Plan, stages: Stages, sizes: Sizes) -> int:
     """All stages, the most telling ones first."""
-    reports, profiles = stages.folder / "reports", stages.folder / "profiles"
+    reports = stages.folder / "reports"
+
+    def looked_at(check: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+        return check(sizes(plan.size), plan.workload, plan.device, stages.folder)
+
     stages.run("facts", 5, lambda: facts(plan))
-    stages.run("correctness", needs_s(plan.cases[0]), lambda: correctness(plan, sizes(plan.size), profiles))
-    stages.run("trace", needs_s(plan.cases[0]), lambda: trace(plan, sizes(plan.size), profiles))
+    stages.run("correctness", needs_s(plan.cases[0]), lambda: looked_at(gpu_checks.correctness))
+    stages.run("trace", needs_s(plan.cases[0]), lambda: looked_at(gpu_checks.trace))
     stages.run("machine", 5, lambda: speeds(plan))
     for number, case in enumerate(plan.cases, start=1):
         name = case.group.replace(" ", "-")
@@ -240,122 +187,6 @@ def machine_facts(plan: Plan) -> dict[str, Any]:
     """As the suite's; a rehearsal is on the CPU wherever it runs."""
     found = machine.facts()
     return found if plan.device == "cuda" else found | {"device": "cpu", "gpu": None, "driver": None, "cuda": None}
-
-
-def opened(name: str, files: Files, plan: Plan) -> Contender:
-    """A contender, its files made where they are missing."""
-    prepare(name, files)
-    return load(name, files, device=plan.device, threads=torch.get_num_threads())
-
-
-def correctness(plan: Plan, files: Files, profiles: Path) -> dict[str, Any]:
-    """fp32 token by token against torch on the same device, fp16 within its bounds, and nodes where they should be.
-
-    Raises:
-        ParityError: If anything is wrong, after all has been looked at and written down.
-    """
-    found: dict[str, Any] = {}
-    for precision in ("fp32", "fp16"):
-        found |= correctness_in(precision, plan, replace(files, precision=precision), profiles)
-        write_json(profiles.parent / "correctness.json", found)
-    wrong = [name for name, what in found.items() if "error" in what]
-    if plan.device == "cuda":
-        wrong += [name for name, what in found.items() if "nodes" in name and CUDA not in what]
-    if wrong:
-        raise ParityError(f"wrong: {', '.join(wrong)}")
-    return found
-
-
-def correctness_in(precision: str, plan: Plan, files: Files, profiles: Path) -> dict[str, Any]:
-    """The same in one precision."""
-    w = plan.workload
-    config = GPT2Config.from_pretrained(files.checkpoint)
-    ids, call = prompt_ids(w, config.vocab_size), arguments(w, w.max_new_tokens, greedy=False)
-    oracle = TorchLoop(files.checkpoint, device=plan.device, dtype=TORCH_TYPES[precision])
-    judge = Judge(files.checkpoint, precision, plan.device if precision != "fp32" else "cpu")
-    expected = oracle.generate(ids, **call, return_logprobs=True)
-    found: dict[str, Any] = {}
-    for name in ONNX:
-        say(f"{precision}: {name}")
-        # The unrolled file's size grows with its tokens; a call's first tokens do not depend on how many it asks for.
-        new_tokens = min(w.max_new_tokens, UNROLLED_TOKENS) if name == "onnx_unrolled" else w.max_new_tokens
-        request = check_request(config, ids, **(call | {"max_new_tokens": new_tokens}))
-        tokens = opened(name, files, plan).generate(ids, w, max_new_tokens=new_tokens)
-        wanted = expected.tokens[:, :new_tokens]
-        found[f"{precision} {name}"] = outcome(functools.partial(judge.check, request, wanted, tokens))
-    request = check_request(config, ids, **call)
-    for name, path in (("onnx", files.exported(precision)), ("onnx_lean", files.flavored(f"{precision}-lean"))):
-        counts = providers_of_nodes(path, plan.device, request, profiles)
-        write_text(profiles / f"nodes-{precision}-{name}.txt", nodes_text(counts))
-        by_provider = Counter(provider for provider, _ in counts.elements())
-        found[f"{precision} {name} nodes by provider"] = dict(by_provider)
-    if precision != "fp32":
-        same = OnnxLoop(files.exported(precision), device=plan.device).generate(ids, **call, return_logprobs=True)
-        check = functools.partial(check_closeness, expected, same, precision)
-        found[f"{precision} log-probabilities"] = outcome(check)
-    return found
-
-
-def outcome(check: Callable[[], Any]) -> dict[str, Any]:
-    """What a parity check found, or why it failed."""
-    try:
-        result = check()
-    except ParityError as error:
-        return {"error": str(error)}
-    return asdict(result)
-
-
-def providers_of_nodes(path: Path, device: str, request: Any, folder: Path) -> Counter[tuple[str, str]]:
-    """How often a node of each provider and operator ran in one call, from ONNX Runtime's own profile."""
-    options = ort.SessionOptions()
-    options.enable_profiling = True
-    options.profile_file_prefix = str(folder / "ort")
-    session = open_session(path, device=device, options=options)
-    lean = len(session.get_inputs()) < len(feeds(request))
-    session.run(["sequences"], lean_feeds(request, "lean", None) if lean else feeds(request))
-    profile = Path(session.end_profiling())
-    events = json.loads(profile.read_text())
-    profile.unlink()
-    return count_nodes(events)
-
-
-def count_nodes(events: list[dict[str, Any]]) -> Counter[tuple[str, str]]:
-    """Kernels run, by provider and operator, of an ONNX Runtime profile's events."""
-    runs = (event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"))
-    return Counter((event["args"]["provider"], event["args"]["op_name"]) for event in runs)
-
-
-def nodes_text(counts: Counter[tuple[str, str]]) -> str:
-    """The counts as lines."""
-    return "".join(f"{n:>8}  {provider:24} {op}\n" for (provider, op), n in counts.most_common())
-
-
-def trace(plan: Plan, files: Files, profiles: Path) -> dict[str, Any]:
-    """One decode step of each loop, in fp16: kernels, copies, synchronisations."""
-    files, w = replace(files, precision="fp16"), plan.workload
-    ids = prompt_ids(w, GPT2Config.from_pretrained(files.checkpoint).vocab_size)
-    found: dict[str, Any] = {}
-    for name in ("torch", *ONNX):
-        say(f"trace of {name}")
-        contender = opened(name, files, plan)
-        many = min(w.max_new_tokens, UNROLLED_TOKENS)
-        counts, events = trace_steps(functools.partial(some_tokens, contender, ids, w), many // 3, many)
-        found[name] = counts.to_dict()
-        write_text(profiles / f"kernels-{name}.txt", summary(counts.to_dict(), events, many))
-        write_json(profiles.parent / "trace.json", found)
-        del contender
-    return found
-
-
-def some_tokens(contender: Contender, ids: Tokens, workload: Workload, new_tokens: int) -> Tokens:
-    """The workload with another number of new tokens."""
-    return contender.generate(ids, workload, max_new_tokens=new_tokens)
-
-
-def summary(counts: dict[str, float], events: list[Event], new_tokens: int) -> str:
-    """A step's counts, then the kernels of the longer call."""
-    lines = [f"{value:>12.6g}  {name} per step" for name, value in counts.items()]
-    return "\n".join([*lines, "", f"in the call of {new_tokens} new tokens:", kernel_summary(events)])
 
 
 def speeds(plan: Plan) -> dict[str, Any]:
@@ -426,30 +257,6 @@ def render(reports: Path) -> None:
     """Summary and charts."""
     if (code := report([str(reports)])) != 0:
         raise RuntimeError(f"gptloop.report ended with {code}")
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Whole or not at all."""
-    write_text(path, json.dumps(content, indent=1) + "\n")
-
-
-def write_text(path: Path, content: str) -> None:
-    """Whole or not at all."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        unfinished.write_text(content, encoding="utf-8")
-        os.replace(unfinished, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            unfinished.unlink()
-
-
-_START = time.monotonic()
-
-
-def say(text: str) -> None:
-    """One line of progress."""
-    print(f"[{time.monotonic() - _START:6.1f} s] {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

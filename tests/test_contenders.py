@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import itertools
 import json
 import math
+import multiprocessing
 import os
-import re
 import statistics
-import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,11 +18,13 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
+from counts import Counts
 from onnxscript import GraphBuilder
 
 from benchmarks import ceiling, contenders
 from benchmarks.cases import CONTENDERS, GPU_GRID, PEERS, Case, Workload, grid
 from benchmarks.contenders import KINDS, AbsentError, Files
+from benchmarks.contenders.apart import Apart
 from benchmarks.measure import Measurement, _time, measure
 from benchmarks.test_speed import extra_info
 from gptloop import export
@@ -37,7 +38,6 @@ from gptloop.request import check_request
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
-ROOT = Path(__file__).parents[1]
 ROWS = Workload("1x2", "2 candidates", prompts=1, num_return_sequences=2, prompt_len=5, max_new_tokens=6, top_k=5)
 PROMPTS = Workload("3x1", "3 prompts", prompts=3, num_return_sequences=1, prompt_len=5, max_new_tokens=6, top_k=5)
 PACKAGES = {"ctranslate2": "ctranslate2", "ctranslate2_int8": "ctranslate2", "openvino": "openvino"}
@@ -303,24 +303,20 @@ def test_peers_join_where_more_than_the_loops_run(name):
         assert more.contenders == case.contenders + added
 
 
-# Torch opens its OpenMP library in this way; nothing else of it is needed here.
-BINDINGS = """
-import ctypes, importlib.util, pathlib
-torch = pathlib.Path(importlib.util.find_spec("torch").origin).parent
-ctypes.CDLL(str(next((torch / "lib").glob("libgomp*"))), mode=ctypes.RTLD_GLOBAL)
-from benchmarks.contenders import ctranslate2_generator
-ctranslate2_generator._module()
-"""
+def test_a_contender_apart_answers_from_a_process_of_its_own_that_ends_with_it():
+    apart = Apart(Counts, 3, huge_pages=False)
+    ((counted, pid),) = apart.generate(np.zeros((1, 4), np.int64), ROWS, max_new_tokens=4)
+    assert counted == 7
+    (process,) = [child for child in multiprocessing.active_children() if child.pid == pid]
+    with pytest.raises(ValueError, match="nothing to generate"):
+        apart.generate(np.zeros((1, 4), np.int64), ROWS, max_new_tokens=0)
+    assert apart.generate(np.zeros((1, 4), np.int64), ROWS, max_new_tokens=1)[0, 1] == pid
+    del apart
+    gc.collect()  # the error's traceback holds it
+    process.join(timeout=30)
+    assert process.exitcode == 0
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks glibc's loader what it binds")
-@pytest.mark.skipif(importlib.util.find_spec("ctranslate2") is None, reason="ctranslate2 is not installed")
-def test_ctranslate2_has_an_openmp_of_its_own():
-    """Else it would put torch's threads to sleep, and its own."""
-    environment = os.environ | {"LD_DEBUG": "bindings", "LD_BIND_NOW": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", BINDINGS], cwd=ROOT, env=environment, check=True, capture_output=True, text=True
-    )
-    (bound,) = re.findall(r"binding file \S+libctranslate2\S* \[0\] to (\S+) .*`GOMP_parallel'", done.stderr)
-    assert "/ctranslate2" in bound
-    assert "/torch/" not in bound
+def test_what_loading_raises_apart_is_raised_here():
+    with pytest.raises(AbsentError, match="-1 is below 0"):
+        Apart(Counts, -1, huge_pages=False)

@@ -10,8 +10,11 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from benchmarks import cuda_machine, gpu
+from benchmarks import cuda_machine, gpu, gpu_checks
 from benchmarks.cases import CANDIDATES, GPU_GRID, ONE_ROW
+from benchmarks.contenders import Files
+from benchmarks.stages import Stages
+from gptloop.parity import ParityError
 from gptloop.report.runs import read_runs
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -41,7 +44,7 @@ def test_every_stage_is_done_and_noted(rehearsed):
 
 def test_correctness_says_what_was_compared_for_every_flavor_and_precision(rehearsed):
     found = read(rehearsed / "correctness.json")
-    for name in gpu.ONNX:
+    for name in gpu_checks.ONNX:
         assert found[f"fp32 {name}"] == {"rows": 4, "excused_rows": 0}
         assert found[f"fp16 {name}"]["rows"] == 4
     assert set(found["fp32 onnx nodes by provider"]) == {"CPUExecutionProvider"}
@@ -49,7 +52,7 @@ def test_correctness_says_what_was_compared_for_every_flavor_and_precision(rehea
 
 
 def test_the_trace_has_a_step_of_every_loop_and_its_kernels(rehearsed):
-    assert list(read(rehearsed / "trace.json")) == ["torch", *gpu.ONNX]
+    assert list(read(rehearsed / "trace.json")) == ["torch", *gpu_checks.ONNX]
     assert "kernels per step" in (rehearsed / "profiles" / "kernels-onnx_lean.txt").read_text()
     assert "CPUExecutionProvider" in (rehearsed / "profiles" / "nodes-fp32-onnx.txt").read_text()
 
@@ -95,7 +98,7 @@ def test_without_onnx_runtime_for_cuda_it_says_what_is_missing(tmp_path, capsys,
 
 
 def test_a_stage_that_fails_is_noted_and_the_next_one_runs(tmp_path):
-    stages = gpu.Stages(tmp_path, budget_s=60)
+    stages = Stages(tmp_path, budget_s=60)
     stages.run("first", 1, lambda: 1 / 0)
     stages.run("second", 1, lambda: {"x": 1})
     first, second = read(tmp_path / "stages.json")
@@ -106,7 +109,7 @@ def test_a_stage_that_fails_is_noted_and_the_next_one_runs(tmp_path):
 
 
 def test_a_stage_beyond_the_budget_is_skipped_with_a_note(tmp_path):
-    stages = gpu.Stages(tmp_path, budget_s=30)
+    stages = Stages(tmp_path, budget_s=30)
     stages.run("long", 31, lambda: pytest.fail("not to be run"))
     stages.run("short", 1, lambda: {})
     long, short = read(tmp_path / "stages.json")
@@ -116,14 +119,13 @@ def test_a_stage_beyond_the_budget_is_skipped_with_a_note(tmp_path):
 
 
 def test_wrong_tokens_fail_the_stage_after_all_was_looked_at(tmp_path, monkeypatch):
-    def found(precision, plan, files, profiles):
-        return {f"{precision} onnx": {"error": "row 0"}, f"{precision} onnx_lean": {"rows": 1}}
+    def found(files, workload, device, profiles):
+        return {f"{files.precision} onnx": {"error": "row 0"}, f"{files.precision} onnx_lean": {"rows": 1}}
 
-    monkeypatch.setattr(gpu, "correctness_in", found)
-    (tmp_path / "profiles").mkdir()
-    files = gpu.Files(tmp_path, tmp_path, tmp_path, "")
-    with pytest.raises(gpu.ParityError, match=r"wrong: fp32 onnx, fp16 onnx$"):
-        gpu.correctness(gpu.Plan("cpu"), files, tmp_path / "profiles")
+    monkeypatch.setattr(gpu_checks, "_in_precision", found)
+    files = Files(tmp_path, tmp_path, tmp_path, "")
+    with pytest.raises(ParityError, match=r"wrong: fp32 onnx, fp16 onnx$"):
+        gpu_checks.correctness(files, CANDIDATES, "cpu", tmp_path)
     assert len(read(tmp_path / "correctness.json")) == 4
 
 
@@ -132,7 +134,7 @@ def test_nodes_are_counted_by_who_ran_them():
     node = {"cat": "Node", "name": "MatMul_kernel_time", "args": ran}
     fence = {"cat": "Node", "name": "MatMul_fence_before", "args": {"op_name": "MatMul"}}
     session = {"cat": "Session", "name": "model_run"}
-    assert gpu.count_nodes([node, node, fence, session]) == Counter({("CUDAExecutionProvider", "MatMul"): 2})
+    assert gpu_checks.count_nodes([node, node, fence, session]) == Counter({("CUDAExecutionProvider", "MatMul"): 2})
 
 
 def test_the_floor_of_a_call_is_its_products_and_its_weights_way(tiny, monkeypatch):

@@ -250,7 +250,7 @@ def test_known_contenders_have_colours_of_their_own():
 
 def history(folder) -> list:
     frame = compare_cases(read_runs(folder))
-    return charts.history_figure(frame).axes
+    return charts.history_figure(frame, {}).axes
 
 
 def points(axes) -> list[tuple[list[float], list[float]]]:
@@ -282,10 +282,10 @@ def test_another_machine_has_a_history_of_its_own(tmp_path):
     save(tmp_path, run(*pair()), "m/0001_run.json")
     save(tmp_path, run(*pair(), machine=machine(threads=4), at="2026-11-23T00:00:00+00:00"), "m/0002_run.json")
     frame = compare_cases(read_runs(tmp_path))
-    files = charts.render_history(frame)
+    files = charts.render_history(frame, {})
     assert len(files) == 4
     for fingerprint, cases in frame.groupby("fingerprint"):
-        (axes,) = charts.history_figure(cases).axes
+        (axes,) = charts.history_figure(cases, {}).axes
         assert [len(xs) for xs, _ in points(axes)] == [1], fingerprint
 
 
@@ -307,9 +307,25 @@ def test_the_newest_of_many_runs_is_named(tmp_path):
     assert "commit 0000000001 to 0000000030 (30 commits)" in " ".join(axes.figure.get_supxlabel().split())
 
 
+def test_a_line_marks_from_where_runs_were_measured_in_another_way(tmp_path):
+    for day in (1, 2, 3):
+        save(tmp_path, run(*pair(), at=f"2026-11-0{day}T00:00:00+00:00"), f"m/000{day}_run.json")
+    frame = compare_cases(read_runs(tmp_path))
+    notes = {
+        "m/0003_run.json": "the third",
+        "m/0002_run.json": "the second",
+        "other/0001_run.json": "another machine's",
+    }
+    (axes,) = charts.history_figure(frame, notes).axes
+    assert [(text.get_text(), text.xy[0]) for text in axes.texts] == [("a", 0.5), ("b", 1.5)]
+    below = axes.figure.get_supxlabel()
+    assert "a: the second | b: the third" in below
+    assert "another machine's" not in below
+
+
 def test_a_machine_without_the_onnx_loop_says_so(tmp_path):
     save(tmp_path, run(benchmark("torch")))
-    shown = words(charts.render_history(compare_cases(read_runs(tmp_path)))[f"charts/history-{slug(tmp_path)}.svg"])
+    shown = words(charts.render_history(compare_cases(read_runs(tmp_path)), {})[f"charts/history-{slug(tmp_path)}.svg"])
     assert "no run holds both the baseline and the ONNX loop" in shown
 
 

@@ -45,7 +45,7 @@ VERDICTS = [
 def html_of(folder, verdicts=None) -> str:
     runs = read_runs(folder)
     compared = compare_cases(newest_cases(runs))
-    return page_html(compared, {**render_charts(compared), **render_history(compare_cases(runs))}, verdicts)
+    return page_html(compared, {**render_charts(compared), **render_history(compare_cases(runs), {})}, verdicts)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,10 @@ one batch of all prompts; all threads in one generator (`intra_threads`, `inter_
 int8, whose embeddings and products are quantized at conversion. Candidates are `num_hypotheses` of one prompt.
 `static_prompt` is left out: it caches a prompt's state between calls, and a call would no longer do the same work.
 
+It runs in a process of its own. Beside torch or a second generator, its OpenMP library counts more threads than cores
+and puts all of them to sleep after each parallel part, instead of letting them wait awake: at one row of gpt2 on two
+cores the PyTorch loop took 1.1 times as long, the one in int8 1.6 times, and CTranslate2 in fp32 1.4 times.
+
 It draws random numbers of its own: in fp32 its greedy tokens are compared, in int8 its opinion of the baseline's text.
 It knows text, so ids become the tokens "0", "1", ...; it needs an end of text, which is the last id, as GPT-2's is, and
 is never generated: one of V tokens is out of its reach.
@@ -12,8 +16,7 @@ is never generated: one of V tokens is out of its reach.
 
 from __future__ import annotations
 
-import os
-import sys
+import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +26,7 @@ import numpy.typing as npt
 
 from benchmarks.cases import Workload
 from benchmarks.contenders import KINDS, AbsentError, Files, Tokens
+from benchmarks.contenders.apart import Apart
 
 
 def prepare(name: str, files: Files) -> None:
@@ -31,36 +35,17 @@ def prepare(name: str, files: Files) -> None:
     Raises:
         AbsentError: If ctranslate2 is not installed.
     """
-    _module()
+    if importlib.util.find_spec("ctranslate2") is None:
+        raise AbsentError("ctranslate2 is not installed; the extra `peers` brings it")
     directory = _directory(name, files)
     if not directory.exists():
         _convert(files.checkpoint, directory, "float32" if KINDS[name].precision == "fp32" else "int8")
 
 
-def load(name: str, files: Files, *, device: str, threads: int) -> CTranslate2:
-    """From the converted files."""
-    return CTranslate2(_directory(name, files), device, threads, KINDS[name].precision)
-
-
-def _module() -> Any:
-    """ctranslate2, bound to the OpenMP library that it brings along.
-
-    Torch opens its own for the whole process. Were CTranslate2's threads that one's, too, it would count more threads
-    than cores and put all of them to sleep after each parallel part, instead of letting them wait awake: at one row of
-    gpt2 on two cores, the PyTorch loop took 1.1 times as long, the one in int8 1.6 times, and CTranslate2 1.4 times.
-
-    Raises:
-        AbsentError: If it is not installed.
-    """
-    flags = sys.getdlopenflags()
-    sys.setdlopenflags(flags | getattr(os, "RTLD_DEEPBIND", 0))
-    try:
-        import ctranslate2  # noqa: PLC0415  (optional)
-    except ImportError as error:
-        raise AbsentError("ctranslate2 is not installed; the extra `peers` brings it") from error
-    finally:
-        sys.setdlopenflags(flags)
-    return ctranslate2
+def load(name: str, files: Files, *, device: str, threads: int) -> Apart:
+    """From the converted files, in a process of its own."""
+    directory, precision = _directory(name, files), KINDS[name].precision
+    return Apart(CTranslate2, directory, device, threads, precision, huge_pages=device == "cpu")
 
 
 def _directory(name: str, files: Files) -> Path:
@@ -94,9 +79,11 @@ class CTranslate2:
     """
 
     def __init__(self, directory: Path, device: str, threads: int, precision: str):
-        self._ctranslate2 = _module()
+        import ctranslate2  # noqa: PLC0415  (optional)
+
+        self._ctranslate2 = ctranslate2
         compute_type = "float32" if precision == "fp32" else "int8"
-        self._generator = self._ctranslate2.Generator(
+        self._generator = ctranslate2.Generator(
             str(directory), device, compute_type=compute_type, inter_threads=1, intra_threads=threads
         )
 

@@ -10,6 +10,7 @@ from gptloop.report.budgets import read_budgets
 from gptloop.report.charts import render_charts
 from gptloop.report.compare import compare_cases
 from gptloop.report.files import report_files
+from gptloop.report.notes import read_notes
 from gptloop.report.runs import ReportError, append_text, newest_cases, read_runs, write_files
 from gptloop.report.text import summary_markdown
 
@@ -22,6 +23,7 @@ __all__ = [
     "newest_cases",
     "newest_run",
     "read_budgets",
+    "read_notes",
     "read_runs",
     "render_charts",
     "report_files",

@@ -18,6 +18,7 @@ from gptloop.report import (
     newest_cases,
     newest_run,
     read_budgets,
+    read_notes,
     read_runs,
     report_files,
     summary_markdown,
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--fail-on-regression and --update-baseline need --baseline FILE")
     try:
         runs = read_runs(options.folder)
+        notes = read_notes(options.folder, runs["run"])
         compared = compare_cases(newest_cases(runs))
         if options.update_baseline:
             _update_baseline(runs, options)
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.baseline is not None:
             judged = judge_run(newest_run(runs), options.baseline, read_budgets(options.budgets), options.folder)
         summary = summary_markdown(compared, *([judged.markdown()] if judged else []))
-        write_files(options.folder, report_files(runs, compared, summary, judged))
+        write_files(options.folder, report_files(runs, compared, summary, notes, judged))
         if step_summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             append_text(Path(step_summary), summary)
     except ReportError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -15,7 +16,11 @@ from gptloop.report.page import page_html
 
 
 def report_files(
-    runs: pd.DataFrame, compared: pd.DataFrame, summary: str, judged: Judged | None = None
+    runs: pd.DataFrame,
+    compared: pd.DataFrame,
+    summary: str,
+    notes: Mapping[str, str],
+    judged: Judged | None = None,
 ) -> dict[str, bytes]:
     """The files of a report, by path below its folder.
 
@@ -23,12 +28,13 @@ def report_files(
         runs: The frame of `runs.read_runs`: of all runs, for the history.
         compared: The frame of `compare.compare_cases`, of the newest run of each case.
         summary: The Markdown of `text.summary_markdown`.
+        notes: Of `notes.read_notes`, for the history.
         judged: The gate's verdicts, where it was asked.
 
     Raises:
         ReportError: If the rounds of an old run cannot be paired.
     """
-    charts = {**render_charts(compared), **render_history(compare_cases(runs))}
+    charts = {**render_charts(compared), **render_history(compare_cases(runs), notes)}
     verdicts = json.dumps(judged.to_json(), indent=1) + "\n" if judged else None
     return {
         **charts,

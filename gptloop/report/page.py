@@ -42,7 +42,7 @@ _CHARTS = {
     "ladder": "Speedup over the PyTorch loop of every contender, case by case: the medians of the paired rounds. "
     "Longer is faster.",
     "history": "Speedup by run: a point is the median of one saved run of this machine, its whisker the range of the "
-    "paired rounds. Higher is faster.",
+    "paired rounds. Higher is faster; from a dotted line on, runs were measured in another way.",
     "tokens_per_s": "New tokens per second of all rows together. Longer is faster.",
     "latency": "Time to first token, and time per output token after it. Shorter is faster.",
 }

@@ -346,7 +346,7 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _is_text(value: object) -> bool:
+def is_text(value: object) -> bool:
     # Unprintable characters would break a line of text, a table or an SVG.
     return isinstance(value, str) and value.isprintable() and value.strip() != ""
 
@@ -383,8 +383,8 @@ def _are_pairs(value: object) -> bool:
 
 _RECORD = _Kind("a JSON object", lambda value: isinstance(value, dict))
 _RECORDS = _Kind("a list", lambda value: isinstance(value, list))
-_TEXT = _Kind("printable text", _is_text)
-_TEXT_OR_NULL = _Kind("printable text or null", lambda value: value is None or _is_text(value))
+_TEXT = _Kind("printable text", is_text)
+_TEXT_OR_NULL = _Kind("printable text or null", lambda value: value is None or is_text(value))
 _FLAG = _Kind("true or false", lambda value: isinstance(value, bool))
 _DEVICE = _Kind("'cpu' or 'cuda'", lambda value: value in ("cpu", "cuda"))
 _DATETIME = _Kind("an ISO 8601 time", _is_datetime)

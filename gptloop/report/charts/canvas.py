@@ -41,10 +41,10 @@ def styled() -> AbstractContextManager[None]:
     return style.context(["default", _STYLE])
 
 
-def new_figure(width: float, height: float, cases: pd.DataFrame, notes: Sequence[str] = ()) -> Figure:
-    """An empty figure of a size in inches, which says below what was measured where, and what is to be noted."""
+def new_figure(width: float, height: float, cases: pd.DataFrame, *notes: Sequence[str]) -> Figure:
+    """An empty figure of a size in inches, which says below what was measured where, then notes, a line each."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    lines = [_wrapped(facts, int(width * 16)) for facts in (*_caption(cases), notes) if facts]
+    lines = [_wrapped(facts, int(width * 16)) for facts in (*_caption(cases), *notes) if facts]
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=SMALL, color="#555555")
     return figure
 

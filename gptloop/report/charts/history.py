@@ -1,5 +1,6 @@
 """Speedup by run: a line for each piece of work, over the saved runs of one machine."""
 
+import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from gptloop.report import text
-from gptloop.report.charts.canvas import add_title, new_figure, say_nothing_to_show, short, styled
+from gptloop.report.charts.canvas import INK, SMALL, add_title, new_figure, say_nothing_to_show, short, styled
 from gptloop.report.charts.palette import Colours, size_colours
 from gptloop.report.charts.speedup import line_at_one, panel_title, speedup_panels
 from gptloop.report.compare import CANDIDATE
@@ -23,25 +24,34 @@ _HISTORY_NOTE = (
     "Points: medians of a run, whiskers: min to max of its paired rounds. Runs of this machine only, in order of date, "
     "evenly spaced; * uncommitted changes. It falls, too, when the PyTorch loop gets faster"
 )
+_AT_LINE: dict[str, Any] = {"xytext": (2, -2), "textcoords": "offset points", "va": "top", "color": INK}
 
 
-def history_figure(cases: pd.DataFrame) -> Figure:
+def history_figure(cases: pd.DataFrame, notes: Mapping[str, str]) -> Figure:
     """Speedup of the ONNX loop by run, a line for each piece of work and a panel for each precision.
 
     Args:
         cases: Rows of all runs of one machine, whose hardware and versions are equal in all of them.
+        notes: What changed in how runs are measured, by the first run that has it; runs of others are passed over.
     """
     shown = cases[cases["speedup"].notna() & cases["contender"].str.startswith(CANDIDATE)]
     panels = speedup_panels(shown)
     runs = list(dict.fromkeys(cases.sort_values(["datetime", "run"])["run"]))
     lines = _lines(shown)
+    marks = dict(zip((run for run in runs if run in notes), string.ascii_lowercase, strict=False))
     colours = size_colours(shown)
     with styled():
-        figure = new_figure(9.0, 2.4 + 2.3 * max(1, len(panels)) + 0.2 * (len(lines) // 2), cases, [_HISTORY_NOTE])
+        height = 2.4 + 2.3 * max(1, len(panels)) + 0.2 * (len(lines) // 2 + len(marks))
+        measured = [f"{letter}: {notes[run]}" for run, letter in marks.items()]
+        figure = new_figure(9.0, height, cases, [_HISTORY_NOTE], measured)
         all_axes = figure.subplots(max(1, len(panels)), squeeze=False, sharex=True).ravel()
         handles: dict[str, Artist] = {}
         for axes, panel in zip(all_axes, panels, strict=False):
             _history_panel(axes, panel, runs, lines, colours, handles)
+            for run, letter in marks.items():
+                x = runs.index(run) - 0.5
+                axes.axvline(x, color=INK, linewidth=1, linestyle=":")
+                axes.annotate(letter, (x, 1), xycoords=axes.get_xaxis_transform(), fontsize=SMALL, **_AT_LINE)
         if panels:
             _run_axis(all_axes[-1], cases, runs)
             handles["1"] = line_at_one([])

@@ -1,6 +1,7 @@
 """Figures of a frame's machines as image files."""
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -37,18 +38,19 @@ def render_charts(compared: pd.DataFrame) -> dict[str, bytes]:
     return files
 
 
-def render_history(compared: pd.DataFrame) -> dict[str, bytes]:
+def render_history(compared: pd.DataFrame, notes: Mapping[str, str]) -> dict[str, bytes]:
     """The speedups of all runs of each machine, as PNG and SVG.
 
     Args:
         compared: The frame of `compare.compare_cases`, of all runs.
+        notes: Of `notes.read_notes`.
 
     Returns:
         Contents by path below the report's folder: `charts/history-<fingerprint>.png` and `.svg`.
     """
     files = {}
     for fingerprint, cases in compared.groupby("fingerprint", sort=False):
-        figure = history_figure(cases)
+        figure = history_figure(cases, notes)
         files[f"charts/history-{fingerprint}.png"] = _rendered(figure, "png", {"Software": None})
         files[f"charts/history-{fingerprint}.svg"] = _rendered(figure, "svg", {"Date": None, "Creator": None})
     return files
