@@ -8,7 +8,6 @@ import itertools
 import json
 import math
 import multiprocessing
-import os
 import statistics
 import sys
 from types import SimpleNamespace
