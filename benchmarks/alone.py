@@ -6,7 +6,6 @@ Run by `benchmarks.measure` as `python -m benchmarks.alone JOB`; prints one line
 from __future__ import annotations
 
 import json
-import multiprocessing
 import re
 import sys
 import time
@@ -39,16 +38,16 @@ def main(job_json: str) -> None:
         timed(lambda: contender.generate(ids, workload, max_new_tokens=workload.max_new_tokens))
         for _ in range(job["rounds"])
     ]
-    print(json.dumps({"load_s": load_s, "rounds_s": rounds_s, "peak_memory_bytes": peak_memory_bytes()}))
+    peak = peak_memory_bytes(getattr(contender, "pid", "self"))
+    print(json.dumps({"load_s": load_s, "rounds_s": rounds_s, "peak_memory_bytes": peak}))
 
 
-def peak_memory_bytes() -> int | None:
-    """The largest resident set of the process that holds the contender, None where the system does not tell.
+def peak_memory_bytes(pid: int | str) -> int | None:
+    """The largest resident set of a process, such as "self"; None where the system does not tell.
 
     Not getrusage's ru_maxrss: across fork and exec that keeps the parent's.
     """
-    holder = next((str(child.pid) for child in multiprocessing.active_children()), "self")
-    status = Path(f"/proc/{holder}/status")
+    status = Path(f"/proc/{pid}/status")
     found = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text() if status.exists() else "", re.MULTILINE)
     return int(found[1]) * 1024 if found else None
 

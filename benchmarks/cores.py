@@ -1,7 +1,8 @@
 """Where the machine's cores are, as far as a program can tell: how fast its threads read what each other has written.
 
-The host of a virtual machine may put its cores elsewhere from one minute to the next: two of them next to each other
-behind one cache, apart behind two, or as the two hardware threads of one core. Calls of many small operators feel that.
+The host of a virtual machine may put its cores elsewhere from one minute to the next, as these times suggest: two of
+them next to each other behind one cache, apart behind two, or as the two hardware threads of one core. Calls of many
+small operators feel that.
 
 Knows torch's threads; nothing of what is measured beside.
 """

@@ -22,8 +22,10 @@ from benchmarks import cuda_machine as gpu
 from benchmarks.cases import BASELINE, Case, Workload
 from benchmarks.ceiling import AttentionProducts, Call, Floor, MemoryRead, Products, floors
 from benchmarks.contenders import KINDS, AbsentError, Contender, Files, Tokens, arguments, load, prepare, prompt_ids
+from benchmarks.contenders.apart import Apart
 from benchmarks.cores import CorePass, core_pass
 from benchmarks.timing import interleave
+from benchmarks.turn_worker import rest
 from gptloop.evaluate import Evaluation, compare, evaluate
 from gptloop.huge_pages import on_huge_pages
 from gptloop.parity import Judge, Parity, ParityError, check_quality
@@ -128,6 +130,9 @@ def measure(
         for name in passed:
             rounds = len(results[name].rounds_s)
             results[name].floors = gpu.floors(config, case.workload, results[name].precision, rounds)
+    for contender in loaded.values():
+        if isinstance(contender, Apart):
+            contender.close()
     loaded.clear()
     passed.clear()
     products.clear()
@@ -246,7 +251,13 @@ def _time(
             if name not in warm:
                 call()
         say(f"{case.rounds} interleaved rounds of {new_tokens} new tokens: {', '.join(arms)}")
-        return interleave(arms, case.rounds, core_pass)
+        return interleave(arms, case.rounds, core_pass, all_rest)
+
+    def all_rest() -> None:
+        rest()
+        for contender in loaded.values():
+            if isinstance(contender, Apart):
+                contender.rest()
 
     memory = MemoryRead() if attention else None
     calls: dict[str, Call] = {_products_arm(name): run for name, run in products.items()}

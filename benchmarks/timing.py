@@ -25,16 +25,20 @@ def timed(call: Callable[[], Any]) -> float:
 
 
 def interleave(
-    arms: Mapping[str, Callable[[], Any]], rounds: int, beside: Callable[[], T]
+    arms: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    beside: Callable[[], T],
+    rest: Callable[[], object] = rest,
 ) -> tuple[dict[str, list[float]], dict[str, list[tuple[T, T]]]]:
     """Time every arm once a round, forwards then backwards (A B C, C B A, ...), so that drift meets all alike.
 
-    Before each call, this process's threads come to rest: those of the arm before would go on spinning into it.
+    Before each call, all threads come to rest: those of the arm before would go on spinning into it.
 
     Args:
         arms: Calls by name.
         rounds: How many.
         beside: Called before and after each call, outside of its time.
+        rest: Waits until the threads of all arms rest; this process's unless given.
 
     Returns:
         Seconds by arm, and what `beside` gave before and after; entry i of every list is of round i.

@@ -18,4 +18,8 @@ class Counts:
     def generate(self, ids, workload, *, max_new_tokens, greedy=False):
         if max_new_tokens == 0:
             raise ValueError("nothing to generate")
+        if max_new_tokens == -1:
+            os._exit(7)
+        if max_new_tokens == -2:
+            raise ValueError(lambda: None)
         return np.array([[self.start + max_new_tokens, os.getpid()]])

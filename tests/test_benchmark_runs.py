@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks import machine
-from benchmarks.cores import core_pass
+from benchmarks.cores import PASSES, core_pass
 from benchmarks.timing import interleave
 
 
@@ -35,23 +35,31 @@ def test_round_i_of_a_contender_is_its_time_in_round_i(monkeypatch):
     assert beside == {"a": [(0, 6), (27, 33)], "b": [(6, 16), (17, 27)]}
 
 
-def test_every_call_begins_when_all_threads_rest_and_what_is_beside_too(monkeypatch):
+def test_every_call_begins_when_all_threads_rest_and_what_is_beside_too():
     done = []
-    monkeypatch.setattr("benchmarks.timing.rest", lambda: done.append("rest"))
-    interleave({"a": lambda: done.append("call")}, 1, lambda: done.append("beside"))
+    interleave({"a": lambda: done.append("call")}, 1, lambda: done.append("beside"), lambda: done.append("rest"))
     assert done == ["rest", "beside", "rest", "call", "rest", "beside"]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_where_the_cores_are_is_measured_with_as_many_threads_as_torch_has(threads):
-    before = torch.get_num_threads()
+def test_where_the_cores_are_is_measured_with_as_many_threads_as_torch_has(threads, monkeypatch):
+    read, add, before = [], torch.add, torch.get_num_threads()
+
+    def spy(x, y, *, out):
+        read.append((tuple(x.shape[:2]), x.is_contiguous(), len(out)))
+        return add(x, y, out=out)
+
+    monkeypatch.setattr("benchmarks.cores.torch.add", spy)
     torch.set_num_threads(threads)
     try:
         found = core_pass()
     finally:
         torch.set_num_threads(before)
-    assert 0 < found.own_s < 1
-    assert 0 < found.exchanged_s < 1
+    assert min(found) > 0
+    # One entry for each thread; first read as written, then each entry's parts from another's.
+    assert (
+        read == [((threads, threads), True, threads)] * PASSES + [((threads, threads), threads == 1, threads)] * PASSES
+    )
 
 
 def test_the_facts_say_which_huge_pages_there_are(monkeypatch):

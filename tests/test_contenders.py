@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import importlib.util
 import itertools
 import json
 import math
-import multiprocessing
+import os
 import statistics
 import sys
 from types import SimpleNamespace
@@ -306,14 +305,26 @@ def test_a_contender_apart_answers_from_a_process_of_its_own_that_ends_with_it()
     apart = Apart(Counts, 3, huge_pages=False)
     ((counted, pid),) = apart.generate(np.zeros((1, 4), np.int64), ROWS, max_new_tokens=4)
     assert counted == 7
-    (process,) = [child for child in multiprocessing.active_children() if child.pid == pid]
+    assert apart.pid == pid != os.getpid()
+    apart.rest()
     with pytest.raises(ValueError, match="nothing to generate"):
         apart.generate(np.zeros((1, 4), np.int64), ROWS, max_new_tokens=0)
     assert apart.generate(np.zeros((1, 4), np.int64), ROWS, max_new_tokens=1)[0, 1] == pid
-    del apart
-    gc.collect()  # the error's traceback holds it
-    process.join(timeout=30)
-    assert process.exitcode == 0
+    apart.close()
+    assert apart._process.exitcode == 0
+
+
+def test_a_process_that_ends_by_itself_is_named_with_its_exit_code():
+    apart = Apart(Counts, 3, huge_pages=False)
+    with pytest.raises(RuntimeError, match="the contender's process ended with 7"):
+        apart.generate(np.zeros((1, 4), np.int64), ROWS, max_new_tokens=-1)
+
+
+def test_an_error_that_cannot_cross_the_pipe_is_told_in_words():
+    apart = Apart(Counts, 3, huge_pages=False)
+    with pytest.raises(RuntimeError, match="pickle"):
+        apart.generate(np.zeros((1, 4), np.int64), ROWS, max_new_tokens=-2)
+    apart.close()
 
 
 def test_what_loading_raises_apart_is_raised_here():

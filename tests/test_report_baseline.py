@@ -32,7 +32,7 @@ def suite(slower: float = 1.0, *, torch: float = 1.0, cases=CASES, spread=SPREAD
 def report(tmp_path, monkeypatch):
     """Runs the report on a folder whose older run is the baseline, if there is a newer one."""
     for name in ("render_charts", "render_history"):  # not what is tested, and slow
-        monkeypatch.setattr(f"gptloop.report.files.{name}", lambda compared: {})
+        monkeypatch.setattr(f"gptloop.report.files.{name}", lambda *_: {})
     folder = tmp_path / "reports"
     folder.mkdir()
     (tmp_path / "budgets.toml").write_text(BUDGETS)

@@ -317,9 +317,9 @@ def test_a_line_marks_from_where_runs_were_measured_in_another_way(tmp_path):
         "other/0001_run.json": "another machine's",
     }
     (axes,) = charts.history_figure(frame, notes).axes
-    assert [(text.get_text(), text.xy[0]) for text in axes.texts] == [("a", 0.5), ("b", 1.5)]
+    assert [(text.get_text(), text.xy[0]) for text in axes.texts] == [("1", 0.5), ("2", 1.5)]
     below = axes.figure.get_supxlabel()
-    assert "a: the second | b: the third" in below
+    assert "1: the second | 2: the third" in below
     assert "another machine's" not in below
 
 

@@ -50,7 +50,7 @@ def test_the_command_shows_them_and_leaves_the_folder_as_it_was_where_they_are_w
     (tmp_path / "notes.toml").write_text('[notes]\n"m/0001" = "a new way"')
     assert main([str(tmp_path)]) == 0
     (history,) = (tmp_path / "charts").glob("history-*.svg")
-    assert "a: a new way" in history.read_text()
+    assert "1: a new way" in history.read_text()
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     (tmp_path / "notes.toml").write_text('[notes]\n"m/0009" = "a new way"')
     before[tmp_path / "notes.toml"] = (tmp_path / "notes.toml").read_bytes()

@@ -1,12 +1,13 @@
-"""A contender in a process of its own, behind the same call: for a library whose threads would not leave others alone.
+"""A contender in a process of its own, behind the same call: for a library whose threads disturb others in its process.
 
-The call waits for the answer, so that its time is the contender's, and some tenths of a millisecond. In between, the
-process sleeps.
+The call waits for the answer, so that its time is the contender's, and some tenths of a millisecond.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
@@ -16,11 +17,12 @@ import numpy.typing as npt
 
 from benchmarks.cases import Workload
 from benchmarks.contenders import Contender, Tokens
+from benchmarks.turn_worker import rest
 from gptloop.huge_pages import on_huge_pages
 
 
 class Apart:
-    """What a function loads, elsewhere; it ends when this object does.
+    """What a function loads, elsewhere, until this object is closed.
 
     Args:
         load: A function of a module, or a class.
@@ -34,10 +36,15 @@ class Apart:
     def __init__(self, load: Callable[..., Contender], *arguments: Any, huge_pages: bool):
         context = multiprocessing.get_context("spawn")
         self._pipe, there = context.Pipe()
-        process = context.Process(target=_serve, args=(there, load, arguments, huge_pages), daemon=True)
-        process.start()
+        self._process = context.Process(target=_serve, args=(there, load, arguments, huge_pages), daemon=True)
+        self._process.start()
         there.close()
         self._answer()
+
+    @property
+    def pid(self) -> int | None:
+        """The process's number."""
+        return self._process.pid
 
     def generate(self, ids: Tokens, workload: Workload, *, max_new_tokens: int, greedy: bool = False) -> Tokens:
         """As `benchmarks.contenders.Contender`."""
@@ -49,12 +56,26 @@ class Apart:
         scored: tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]] = self._ask("score", ids)
         return scored
 
+    def rest(self) -> None:
+        """Wait until the process's threads no longer spin."""
+        self._ask("rest")
+
+    def close(self) -> None:
+        """End the process."""
+        self._pipe.close()
+        self._process.join()
+
     def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
-        self._pipe.send((method, arguments, options))
+        with contextlib.suppress(OSError):  # which the answer explains
+            self._pipe.send((method, arguments, options))
         return self._answer()
 
     def _answer(self) -> Any:
-        result, error = self._pipe.recv()
+        try:
+            result, error = self._pipe.recv()
+        except (EOFError, OSError) as ended:
+            self._process.join()
+            raise RuntimeError(f"the contender's process ended with {self._process.exitcode}") from ended
         if error is not None:
             raise error
         return result
@@ -66,15 +87,24 @@ def _serve(pipe: Connection, load: Callable[..., Contender], arguments: tuple[An
         with on_huge_pages(wanted=huge_pages):
             contender = load(*arguments)
     except Exception as error:
-        pipe.send((None, error))
+        _send(pipe, None, error)
         return
-    pipe.send((None, None))
+    _send(pipe, None, None)
     while True:
         try:
             method, given, options = pipe.recv()
         except EOFError:
             return
         try:
-            pipe.send((getattr(contender, method)(*given, **options), None))
+            result = rest() if method == "rest" else getattr(contender, method)(*given, **options)
         except Exception as error:
-            pipe.send((None, error))
+            _send(pipe, None, error)
+        else:
+            _send(pipe, result, None)
+
+
+def _send(pipe: Connection, result: Any, error: Exception | None) -> None:
+    try:
+        pipe.send((result, error))
+    except Exception:  # an error that cannot be pickled
+        pipe.send((None, RuntimeError(traceback.format_exc())))

@@ -16,7 +16,6 @@ is never generated: one of V tokens is out of its reach.
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,8 +34,10 @@ def prepare(name: str, files: Files) -> None:
     Raises:
         AbsentError: If ctranslate2 is not installed.
     """
-    if importlib.util.find_spec("ctranslate2") is None:
-        raise AbsentError("ctranslate2 is not installed; the extra `peers` brings it")
+    try:
+        import ctranslate2  # noqa: F401, PLC0415  (optional)
+    except ImportError as error:
+        raise AbsentError("ctranslate2 is not installed; the extra `peers` brings it") from error
     directory = _directory(name, files)
     if not directory.exists():
         _convert(files.checkpoint, directory, "float32" if KINDS[name].precision == "fp32" else "int8")

@@ -1,7 +1,7 @@
 """Where the cores were during each round, from what a run saved beside its calls, and times and speedups by it.
 
-The host of a virtual machine may put its cores elsewhere from one minute to the next: next to each other behind one
-cache, apart behind two, or as the two hardware threads of one core. What a round took then depends on when it was, and
+The cores of a virtual machine may be elsewhere from one minute to the next: likely next to each other behind one cache,
+apart behind two, or as the two hardware threads of one core. What a round took then depends on when it was, and
 contenders do not feel it alike. A run saves how long a small parallel pass took before and after each call: `own`, in
 which each thread reads what it wrote itself, and `exchanged`, in which it reads what the others wrote.
 
@@ -19,8 +19,9 @@ from gptloop.report.runs import ReportError
 
 NEAR, APART, ONE_CORE, MOVED = PLACEMENTS = ("near", "apart", "one core", "moved")
 
-# How many times a pass's least time on this machine. Measured on two cores: 3.7 for an exchanged pass between two
-# caches and at most 1.2 behind one; 1.9 for an own pass of two threads of one core and at most 1.45 otherwise.
+# How many times a pass's least time on this machine. On two virtual cores, watched for minutes, an exchanged pass took
+# 3.7 times it or at most 1.2 times, and an own pass 1.9 times or at most 1.45 times; beside the calls of saved runs a
+# few passes lie in between (1.6 of an exchanged one, 1.8 of an own one).
 APART_FROM = 2.0
 ONE_CORE_FROM = 1.65
 
@@ -36,8 +37,10 @@ def by_placement(compared: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Of the cases in which the cores were at more than one place, the frame's rows, one for each placement that the
         contender met, in the frame's order, then in that of `PLACEMENTS`. Added is `placement`; replaced are, by those
-        of the rounds with that placement, `rounds_s`, `median_s`, `min_s`, `max_s`, `speedup`, `speedup_min` and
-        `speedup_max`. A round has the placement of before and after its call, or "moved" if they differ.
+        of the rounds with that placement, `rounds_s`, `median_s`, `min_s`, `max_s`; and `speedup`, `speedup_min` and
+        `speedup_max` by those of the rounds in which the baseline had it, too, NaN where there are none. All other
+        columns stay those of all rounds. A round has the placement of before and after its call, or "moved" if they
+        differ; near is what is as near as the best pass that the machine's runs in the frame have.
 
     Raises:
         ReportError: If a contender has passes beside more or fewer rounds than it has.
@@ -49,9 +52,10 @@ def by_placement(compared: pd.DataFrame) -> pd.DataFrame:
             contenders = case.to_dict("records")
             placed = [_placements(row, *least) for row in contenders]
             if len({placement for placements in placed for placement in placements}) > 1:
+                by_name = {row["contender"]: places for row, places in zip(contenders, placed, strict=True)}
                 baseline = next((row for row in contenders if row["contender"] == BASELINE), None)
                 rows += [
-                    _of_rounds(row, baseline, placement, [i for i, p in enumerate(placements) if p == placement])
+                    _of_rounds(row, placements, baseline, by_name.get(BASELINE, []), placement)
                     for row, placements in zip(contenders, placed, strict=True)
                     for placement in PLACEMENTS
                     if placement in placements
@@ -75,23 +79,29 @@ def _placements(row: dict[Any, Any], least_own_s: float, least_exchanged_s: floa
         )
 
     def placement(own_s: float, exchanged_s: float) -> str:
-        if own_s > ONE_CORE_FROM * least_own_s:
-            return ONE_CORE
-        return APART if exchanged_s > APART_FROM * least_exchanged_s else NEAR
+        if exchanged_s > APART_FROM * least_exchanged_s:
+            return APART
+        return ONE_CORE if own_s > ONE_CORE_FROM * least_own_s else NEAR
 
     moments = [map(placement, *pairs) for pairs in zip(own, exchanged, strict=True)]
     return [before if before == after else MOVED for before, after in moments]
 
 
 def _of_rounds(
-    row: dict[Any, Any], baseline: dict[Any, Any] | None, placement: str, rounds: Sequence[int]
+    row: dict[Any, Any],
+    placements: Sequence[str],
+    baseline: dict[Any, Any] | None,
+    of_baseline: Sequence[str],
+    placement: str,
 ) -> dict[Any, Any]:
-    """The contender's row with nothing but these rounds."""
+    """The contender's row with nothing but the rounds of one placement."""
+    rounds = [i for i, own in enumerate(placements) if own == placement]
     rounds_s = [row["rounds_s"][i] for i in rounds]
     speedup = [float("nan")] * 3
-    if baseline and row["contender"] != BASELINE:
+    alike = [i for i in rounds if i < len(of_baseline) and of_baseline[i] == placement]
+    if baseline and row["contender"] != BASELINE and alike:
         ratios = paired_ratios(baseline["rounds_s"], row["rounds_s"])
-        speedup = list(map(float, np.quantile([ratios[i] for i in rounds], [0, 0.5, 1])))
+        speedup = list(map(float, np.quantile([ratios[i] for i in alike], [0, 0.5, 1])))
     return row | {
         "placement": placement,
         "rounds_s": rounds_s,

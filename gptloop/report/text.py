@@ -49,9 +49,10 @@ DEFINITIONS = {
     "the call's matrix products alone (the same shapes, runtime, threads and weights; those of attention included, "
     "where they were measured), or its matrices' way from memory, once for each pass, at the bandwidth measured beside "
     "it; whichever takes longer. It marks the latency chart.",
-    "Cores": "tell, where a virtual machine's host has moved them, how its cores were placed before and after a call: "
-    "near (behind one cache), apart (behind two), as one core's two hardware threads, or moved in between; as small "
-    "parallel passes beside the calls show, in which threads read what they or what others wrote.",
+    "Cores": "tell how the machine's cores seem to be placed before and after a call, which a virtual machine's host "
+    "may change: near, apart, as one core's two hardware threads, or moved in between; by small parallel passes beside "
+    "the calls, in which threads read what they or what others wrote, against the fastest of the machine. A speedup "
+    "there is of the rounds in which the baseline's cores were placed alike.",
     "Peak memory": "is that of the contender alone in a process of its own, its weights included.",
     "Parity": "comes before time: a contender whose tokens differ has no time. Excused rows left the baseline's path "
     "at a checked near-tie.",

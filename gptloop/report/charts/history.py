@@ -1,6 +1,6 @@
 """Speedup by run: a line for each piece of work, over the saved runs of one machine."""
 
-import string
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,20 +38,20 @@ def history_figure(cases: pd.DataFrame, notes: Mapping[str, str]) -> Figure:
     panels = speedup_panels(shown)
     runs = list(dict.fromkeys(cases.sort_values(["datetime", "run"])["run"]))
     lines = _lines(shown)
-    marks = dict(zip((run for run in runs if run in notes), string.ascii_lowercase, strict=False))
+    marks = dict(zip((run for run in runs if run in notes and panels), map(str, itertools.count(1)), strict=False))
     colours = size_colours(shown)
     with styled():
         height = 2.4 + 2.3 * max(1, len(panels)) + 0.2 * (len(lines) // 2 + len(marks))
-        measured = [f"{letter}: {notes[run]}" for run, letter in marks.items()]
+        measured = [f"{number}: {notes[run]}" for run, number in marks.items()]
         figure = new_figure(9.0, height, cases, [_HISTORY_NOTE], measured)
         all_axes = figure.subplots(max(1, len(panels)), squeeze=False, sharex=True).ravel()
         handles: dict[str, Artist] = {}
         for axes, panel in zip(all_axes, panels, strict=False):
             _history_panel(axes, panel, runs, lines, colours, handles)
-            for run, letter in marks.items():
+            for run, number in marks.items():
                 x = runs.index(run) - 0.5
                 axes.axvline(x, color=INK, linewidth=1, linestyle=":")
-                axes.annotate(letter, (x, 1), xycoords=axes.get_xaxis_transform(), fontsize=SMALL, **_AT_LINE)
+                axes.annotate(number, (x, 1), xycoords=axes.get_xaxis_transform(), fontsize=SMALL, **_AT_LINE)
         if panels:
             _run_axis(all_axes[-1], cases, runs)
             handles["1"] = line_at_one([])
