@@ -49,16 +49,13 @@ def by_placement(compared: pd.DataFrame) -> pd.DataFrame:
     for _, machine in compared.groupby("fingerprint", sort=False):
         least = tuple(_least(machine[column]) for column in ("own_passes_s", "exchanged_passes_s"))
         for _, case in machine.groupby("group", sort=False):
-            contenders = case.to_dict("records")
-            placed = [_placements(row, *least) for row in contenders]
-            if len({placement for placements in placed for placement in placements}) > 1:
-                by_name = {row["contender"]: places for row, places in zip(contenders, placed, strict=True)}
-                baseline = next((row for row in contenders if row["contender"] == BASELINE), None)
+            placed = {row["contender"]: (row, _placements(row, *least)) for row in case.to_dict("records")}
+            if len({place for _, places in placed.values() for place in places}) > 1:
                 rows += [
-                    _of_rounds(row, placements, baseline, by_name.get(BASELINE, []), placement)
-                    for row, placements in zip(contenders, placed, strict=True)
-                    for placement in PLACEMENTS
-                    if placement in placements
+                    _of_rounds(row, places, place, placed.get(BASELINE))
+                    for row, places in placed.values()
+                    for place in PLACEMENTS
+                    if place in places
                 ]
     return pd.DataFrame.from_records(rows)
 
@@ -88,22 +85,18 @@ def _placements(row: dict[Any, Any], least_own_s: float, least_exchanged_s: floa
 
 
 def _of_rounds(
-    row: dict[Any, Any],
-    placements: Sequence[str],
-    baseline: dict[Any, Any] | None,
-    of_baseline: Sequence[str],
-    placement: str,
+    row: dict[Any, Any], places: Sequence[str], place: str, baseline: tuple[dict[Any, Any], Sequence[str]] | None
 ) -> dict[Any, Any]:
-    """The contender's row with nothing but the rounds of one placement."""
-    rounds = [i for i, own in enumerate(placements) if own == placement]
+    """The contender's row with nothing but the rounds of one placement; places of the baseline's beside its row."""
+    rounds = [i for i, own in enumerate(places) if own == place]
     rounds_s = [row["rounds_s"][i] for i in rounds]
     speedup = [float("nan")] * 3
-    alike = [i for i in rounds if i < len(of_baseline) and of_baseline[i] == placement]
-    if baseline and row["contender"] != BASELINE and alike:
-        ratios = paired_ratios(baseline["rounds_s"], row["rounds_s"])
-        speedup = list(map(float, np.quantile([ratios[i] for i in alike], [0, 0.5, 1])))
+    if baseline and row["contender"] != BASELINE:
+        ratios = paired_ratios(baseline[0]["rounds_s"], row["rounds_s"])
+        if alike := [ratios[i] for i in rounds if list(baseline[1][i : i + 1]) == [place]]:
+            speedup = list(map(float, np.quantile(alike, [0, 0.5, 1])))
     return row | {
-        "placement": placement,
+        "placement": place,
         "rounds_s": rounds_s,
         "median_s": float(np.median(rounds_s)),
         "min_s": min(rounds_s),
