@@ -1,15 +1,14 @@
 """The budget file: which cases are gated, how much slower each may become, and what is assumed of an unknown machine.
 
-Knows TOML and its own keys; refuses others, so that a misspelt one is not a budget lost.
+Knows its own keys; refuses others, so that a misspelt one is not a budget lost.
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gptloop.report.runs import ReportError
+from gptloop.report.runs import ReportError, read_toml
 
 _NUMBERS = ("budget", "resolution", "drift", "paired_floor", "stored_floor")
 
@@ -41,12 +40,7 @@ def read_budgets(path: Path) -> Budgets:
     Raises:
         ReportError: If it cannot be read, or holds anything but what `benchmarks/budgets.toml` explains.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ReportError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ReportError(f"{path}: not valid TOML: {error}") from error
+    content = read_toml(path)
     _refuse_others(path, content, {*_NUMBERS, "cases"})
     numbers = {name: _fraction(path, content, name) for name in _NUMBERS}
     cases = content.get("cases")

@@ -1,14 +1,13 @@
 """Notes on how runs were measured, which no run can know itself: `notes.toml` beside them.
 
 Each note stands for the first run that was measured in a new way, so that nobody takes the step in a chart for a change
-of speed. Knows TOML and its own table; refuses what is neither.
+of speed. Knows its own table; refuses what is none.
 """
 
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
-from gptloop.report.runs import ReportError, is_text
+from gptloop.report.runs import ReportError, is_text, read_toml
 
 NOTES = "notes.toml"
 
@@ -30,12 +29,7 @@ def read_notes(folder: Path, runs: Iterable[str]) -> dict[str, str]:
     path, names = folder / NOTES, sorted(set(runs))
     if not path.exists():
         return {}
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ReportError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ReportError(f"{path}: not valid TOML: {error}") from error
+    content = read_toml(path)
     notes = content.pop("notes", None)
     if not isinstance(notes, dict) or content:
         raise ReportError(f"{path}: expected one table, [notes]")

@@ -12,6 +12,7 @@ import math
 import os
 import re
 import tempfile
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,20 @@ def read_runs(folder: Path) -> pd.DataFrame:
 def read_run(path: Path) -> pd.DataFrame:
     """One saved run, wherever it lies: the rows of `read_runs`."""
     return pd.DataFrame.from_records(_rows_of_run(path, path.parent))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file's tables.
+
+    Raises:
+        ReportError: If it cannot be read, or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ReportError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ReportError(f"{path}: not valid TOML: {error}") from error
 
 
 def read_record(path: Path) -> "_Record":
