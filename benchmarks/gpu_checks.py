@@ -34,7 +34,7 @@ UNROLLED_TOKENS = 12  # where what is looked at does not depend on their number
 ONNX = ("onnx", "onnx_lean", "onnx_fixed", "onnx_fused", "onnx_unrolled")
 
 
-def correctness(files: Files, workload: Workload, device: str, folder: Path) -> dict[str, Any]:
+def correctness(files: Files, workload: Workload, device: str, folder: Path) -> None:
     """fp32 token by token against torch on the same device, fp16 within its bounds, and nodes where they should be.
 
     Args:
@@ -55,7 +55,6 @@ def correctness(files: Files, workload: Workload, device: str, folder: Path) -> 
         wrong += [name for name, what in found.items() if "nodes" in name and CUDA not in what]
     if wrong:
         raise ParityError(f"wrong: {', '.join(wrong)}")
-    return found
 
 
 def _in_precision(files: Files, w: Workload, device: str, profiles: Path) -> dict[str, Any]:
@@ -122,7 +121,7 @@ def _nodes_text(counts: Counter[tuple[str, str]]) -> str:
     return "".join(f"{n:>8}  {provider:24} {op}\n" for (provider, op), n in counts.most_common())
 
 
-def trace(files: Files, workload: Workload, device: str, folder: Path) -> dict[str, Any]:
+def trace(files: Files, workload: Workload, device: str, folder: Path) -> None:
     """One decode step of each loop, in fp16: kernels, copies, synchronisations.
 
     Arguments as `correctness`; writes `trace.json`, and each loop's kernels below `profiles`.
@@ -139,7 +138,6 @@ def trace(files: Files, workload: Workload, device: str, folder: Path) -> dict[s
         write_text(folder / "profiles" / f"kernels-{name}.txt", _summary(counts.to_dict(), events, many))
         write_json(folder / "trace.json", found)
         del contender
-    return found
 
 
 def _opened(name: str, files: Files, device: str) -> Contender:
