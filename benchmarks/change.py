@@ -38,9 +38,10 @@ from benchmarks.turns import (
 from gptloop.report import ReportError, write_files
 from gptloop.report.budgets import Budgets, read_budgets
 from gptloop.report.calibration import Calibration, assumed_floor, find_calibration
-from gptloop.report.runs import Machine, machine_of
+from gptloop.report.machine import Machine, machine_of
+from gptloop.report.markdown import escape
 from gptloop.report.statistics import paired_estimate, process_effect
-from gptloop.report.text import duration_text, escape, hardware_text
+from gptloop.report.text import duration_text, hardware_text
 from gptloop.report.verdicts import (
     FEWEST_PROCESSES,
     Verdict,

@@ -26,10 +26,12 @@ from benchmarks.change import PROCESSES, ROUNDS, at_least, say_after, work_of
 from benchmarks.turns import CONTROL, ROOT, TWO_SIDES, Arms, Files, Say, commit_info, measure_pair, prepare
 from gptloop.report import ReportError, write_files
 from gptloop.report.budgets import Budgets, read_budgets
-from gptloop.report.calibration import PROOF, Calibration
-from gptloop.report.runs import check_pair, machine_of, read_record
+from gptloop.report.calibration import PROOF, Calibration, check_pair
+from gptloop.report.machine import machine_of
+from gptloop.report.markdown import escape, table
+from gptloop.report.records import read_record
 from gptloop.report.statistics import Estimate, paired_estimate, process_effect
-from gptloop.report.text import escape, hardware_text, table, versions_text
+from gptloop.report.text import hardware_text, versions_text
 from gptloop.report.verdicts import FEWEST_PROCESSES, Value, judge, percent_text
 
 SCHEMA = 1

@@ -9,7 +9,7 @@ import pytest
 from benchmarks import change, machine, prove
 from benchmarks.turns import ROOT
 from gptloop.report.calibration import Calibration
-from gptloop.report.runs import machine_of
+from gptloop.report.machine import machine_of
 
 CASES = ("distilgpt2 1x8 onnx", "gpt2 1x1 onnx_int8")
 BUDGETS = "budget = 0.02\nresolution = 0.10\ndrift = 0.15\npaired_floor = 0.04\nstored_floor = 0.1\n" + "".join(

@@ -7,7 +7,8 @@ import pytest
 from report_runs import CEILING, benchmark, machine, pair, run, save
 
 from gptloop.report.compare import compare_cases, paired_ratios
-from gptloop.report.runs import ReportError, newest_cases, read_runs
+from gptloop.report.errors import ReportError
+from gptloop.report.runs import newest_cases, read_runs
 
 
 def compared(folder, *benchmarks: dict, **changes) -> pd.DataFrame:

@@ -6,8 +6,8 @@ import pytest
 from report_runs import pair, run, save
 
 from gptloop.report.__main__ import main
+from gptloop.report.errors import ReportError
 from gptloop.report.notes import read_notes
-from gptloop.report.runs import ReportError
 
 RUNS = ["m/0001_a.json", "m/0002_b.json", "n/0001_c.json", "m/00021_d.json"]
 

@@ -9,10 +9,12 @@ import pytest
 from report_runs import benchmark, machine, run, save
 
 from gptloop.report.compare import compare_cases
+from gptloop.report.errors import ReportError
 from gptloop.report.page import page_html
 from gptloop.report.placement import APART, MOVED, NEAR, ONE_CORE, by_placement
-from gptloop.report.runs import ReportError, newest_cases, read_runs
-from gptloop.report.text import PLACEMENT_HEADERS, PLACEMENT_TITLE, summary_markdown
+from gptloop.report.runs import newest_cases, read_runs
+from gptloop.report.summary import summary_markdown
+from gptloop.report.tables import PLACEMENT
 
 # Seconds of an own and an exchanged pass.
 PASSES = {NEAR: (17e-6, 35e-6), APART: (20e-6, 128e-6), ONE_CORE: (31e-6, 35e-6)}
@@ -84,8 +86,8 @@ def test_a_slow_exchange_is_apart_whatever_else_was_slow(tmp_path):
 def test_where_the_cores_stayed_or_nobody_looked_there_is_nothing_to_tell(tmp_path, places):
     frame = compared(tmp_path, benchmark("torch", **still(*places)), benchmark("onnx", **still(*places)))
     assert by_placement(frame).empty
-    assert PLACEMENT_TITLE not in summary_markdown(frame)
-    assert PLACEMENT_TITLE not in page_html(frame, {})
+    assert PLACEMENT.title not in summary_markdown(frame)
+    assert PLACEMENT.title not in page_html(frame, {})
 
 
 def test_the_report_has_a_table_of_it(tmp_path):
@@ -94,15 +96,15 @@ def test_the_report_has_a_table_of_it(tmp_path):
         benchmark("torch", (4.0, 4.0, 4.0), **still(NEAR, NEAR, NEAR)),
         benchmark("onnx", (1.0, 2.0, 2.0), **still(NEAR, APART, APART)),
     )
-    section = summary_markdown(frame).split(f"<summary>{PLACEMENT_TITLE}")[1].split("</details>")[0]
+    section = summary_markdown(frame).split(f"<summary>{PLACEMENT.title}")[1].split("</details>")[0]
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in re.findall(r"^\|.*$", section, re.MULTILINE)]
-    assert lines[0] == ["size", "workload", *PLACEMENT_HEADERS]
+    assert lines[0] == ["size", "workload", *PLACEMENT.headers]
     assert [line[2:] for line in lines[2:]] == [
         ["PyTorch loop", "fp32", "near", "3", "4.00 s [4.00-4.00]", "baseline"],
         ["ONNX loop", "fp32", "near", "1", "1.00 s [1.00-1.00]", "4.00x [4.00-4.00]"],
         ["ONNX loop", "fp32", "apart", "2", "2.00 s [2.00-2.00]", "-"],
     ]
-    assert PLACEMENT_TITLE in page_html(frame, {})
+    assert PLACEMENT.title in page_html(frame, {})
 
 
 def test_passes_of_another_number_than_the_rounds_are_refused(tmp_path):

@@ -8,7 +8,8 @@ from report_runs import gpu_machine, machine
 
 from gptloop.report.budgets import read_budgets
 from gptloop.report.calibration import CONTROL, find_calibration
-from gptloop.report.runs import ReportError, machine_of
+from gptloop.report.errors import ReportError
+from gptloop.report.machine import machine_of
 from gptloop.report.statistics import Estimate, paired_estimate
 from gptloop.report.verdicts import (
     Floor,

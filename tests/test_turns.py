@@ -16,7 +16,7 @@ from benchmarks import change, turn_worker
 from benchmarks.turns import CONTROL, ROOT, Files, Process, Work, commit_info, gated_case, measure_pair, prepare
 from gptloop.inspect import inspect
 from gptloop.report.calibration import Calibration
-from gptloop.report.runs import machine_of
+from gptloop.report.machine import machine_of
 
 PATCH = ROOT / "benchmarks" / "regressions" / "packed-cache.patch"
 needs_git = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="a source tree without its git repository")

@@ -18,9 +18,12 @@ import pandas as pd
 from gptloop.report.budgets import Budgets
 from gptloop.report.calibration import CONTROL, assumed_floor, find_calibration
 from gptloop.report.compare import BASELINE, paired_ratios
-from gptloop.report.runs import CASE_FIELDS, ReportError, is_number, read_record, read_run
+from gptloop.report.errors import ReportError
+from gptloop.report.markdown import escape
+from gptloop.report.records import is_number, read_record
+from gptloop.report.runs import CASE_FIELDS, read_run
 from gptloop.report.statistics import paired_estimate, unpaired_estimate
-from gptloop.report.text import commits_text, escape
+from gptloop.report.text import commits_text
 from gptloop.report.verdicts import (
     FEWEST_ROUNDS,
     Floor,

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gptloop.report.runs import ReportError, read_toml
+from gptloop.report.disk import read_toml
+from gptloop.report.errors import ReportError
 
 _NUMBERS = ("budget", "resolution", "drift", "paired_floor", "stored_floor")
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from gptloop.report.runs import Machine, ReportError, check_pair, read_machine, read_record
+from gptloop.report.errors import ReportError
+from gptloop.report.machine import Machine, read_machine
+from gptloop.report.records import ROUNDS, Record, read_record
 from gptloop.report.statistics import paired_noise_floor, process_effect, unpaired_noise_floor
 from gptloop.report.verdicts import Floor
 
@@ -70,9 +72,25 @@ def find_calibration(folder: Path, machine: Machine) -> Calibration | None:
     found = None
     for path in sorted(folder.glob("proof*.json")):
         record = read_record(path)
-        if record.values.get("gptloop_kind") == PROOF and read_machine(record) == machine:
+        if record.values.get("gptloop_kind") == PROOF and read_machine(record.record("machine")) == machine:
             found = _calibration(path, record.values, machine) or found
     return found
+
+
+def check_pair(place: str, pair: Any) -> None:
+    """Refuse what is no pair of processes as `benchmarks.turns` records it.
+
+    Raises:
+        ReportError: If a field is missing, or arms of a case differ in their number of rounds.
+    """
+    record = Record(place, pair)
+    record.field("control_s", ROUNDS)
+    cases = record.record("cases")
+    for case in cases.values:
+        arms = cases.record(case)
+        rounds = {arm: len(arms.field(arm, ROUNDS)) for arm in ("base", "change", *arms.values)}
+        if len(set(rounds.values())) != 1:
+            raise ReportError(f"{place}: arms of {case!r} differ in their number of rounds: {rounds}")
 
 
 def _calibration(path: Path, values: Mapping[str, Any], machine: Machine) -> Calibration | None:

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from gptloop.metrics import time_per_output_token_s
-from gptloop.report.runs import BOUNDS, ReportError
+from gptloop.report.errors import ReportError
+from gptloop.report.runs import BOUNDS
 
 BASELINE = "torch"
 CANDIDATE = "onnx"

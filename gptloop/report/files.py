@@ -27,7 +27,7 @@ def report_files(
     Args:
         runs: The frame of `runs.read_runs`: of all runs, for the history.
         compared: The frame of `compare.compare_cases`, of the newest run of each case.
-        summary: The Markdown of `text.summary_markdown`.
+        summary: The Markdown of `summary.summary_markdown`.
         notes: Of `notes.read_notes`, for the history.
         judged: The gate's verdicts, where it was asked.
 

@@ -7,7 +7,9 @@ of speed. Knows its own table; refuses what is none.
 from collections.abc import Iterable
 from pathlib import Path
 
-from gptloop.report.runs import ReportError, is_text, read_toml
+from gptloop.report.disk import read_toml
+from gptloop.report.errors import ReportError
+from gptloop.report.records import is_text
 
 NOTES = "notes.toml"
 

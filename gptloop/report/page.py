@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 from gptloop.report import text
 from gptloop.report.charts.speedup import speedup_panels
 from gptloop.report.compare import BASELINE, CANDIDATE
-from gptloop.report.placement import by_placement
+from gptloop.report.tables import DEFINITIONS, SPEEDUP_HEADERS, TABLES, Table, speedup_tables
 
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
@@ -34,7 +34,7 @@ _THEME = {
     "'DejaVu Sans'": "var(--font)",
 }
 
-_SPEEDUP_ORDER = [text.SPEEDUP_HEADERS.index("speedup"), 2, 3, text.SPEEDUP_HEADERS.index("rounds")]
+_SPEEDUP_ORDER = [SPEEDUP_HEADERS.index("speedup"), 2, 3, SPEEDUP_HEADERS.index("rounds")]
 
 _CHARTS = {
     "speedup": "Speedup over the PyTorch loop, by size and workload: a bar is the median of the paired rounds, its "
@@ -74,11 +74,10 @@ def page_html(
     return environment.get_template("report.html").render(
         machines=[_machine(cases, charts) for _, cases in compared.groupby("fingerprint", sort=False)],
         verdicts=verdicts,
-        definitions=text.DEFINITIONS,
+        definitions=DEFINITIONS,
         # The case in one column and the speedup beside it, where a phone still shows it.
-        speedup_headers=("case", *(text.SPEEDUP_HEADERS[i] for i in _SPEEDUP_ORDER)),
+        speedup_columns=[("case", "l"), *((SPEEDUP_HEADERS[i], "r") for i in _SPEEDUP_ORDER)],
         speedup_order=_SPEEDUP_ORDER,
-        contender_headers=text.CONTENDER_HEADERS,
     )
 
 
@@ -96,34 +95,13 @@ def _machine(cases: pd.DataFrame, charts: Mapping[str, bytes]) -> dict[str, Any]
         },
         "of_random": text.of_random_text(cases),
         "glance": _glance(cases),
-        "speedups": text.speedup_tables(cases),
+        "speedups": speedup_tables(cases),
         "charts": [
             {"caption": caption, "svg": _inline(charts[name], f"{kind}-{machine.slug}", f"Chart. {caption}")}
             for kind, caption in _CHARTS.items()
             if (name := f"charts/{kind}-{machine.slug}.svg") in charts
         ],
-        "contenders": _by_case(cases, text.contender_cells),
-        "details": [
-            _table(text.CEILING_TITLE, text.CEILING_HEADERS, cases[cases["over_ceiling"].notna()], text.ceiling_cells),
-            _table(text.GROWTH_TITLE, text.GROWTH_HEADERS, cases[cases["growth"].notna()], text.growth_cells),
-        ],
-        "folded": [
-            _table(
-                text.PLACEMENT_TITLE,
-                text.PLACEMENT_HEADERS,
-                by_placement(cases),
-                text.placement_cells,
-                caption="Of the rounds with each placement, median [min-max]",
-                numbers_from=3,
-            ),
-            _table(
-                text.CONTROL_TITLE,
-                text.CONTROL_HEADERS,
-                cases[cases["alone_median_s"].notna()],
-                text.control_cells,
-                caption="Median times; a ratio of 1.00x says that sharing a process cost nothing",
-            ),
-        ],
+        "tables": [_table(one, cases) for one in TABLES],
     }
 
 
@@ -145,22 +123,15 @@ def _glance(cases: pd.DataFrame) -> list[dict[str, Any]]:
     return found
 
 
-def _table(
-    title: str,
-    headers: Sequence[str],
-    rows: pd.DataFrame,
-    cells: Callable[[text.Row], list[str]],
-    *,
-    caption: str = "",
-    numbers_from: int = 2,
-) -> dict[str, Any]:
+def _table(table: Table, cases: pd.DataFrame) -> dict[str, Any]:
     """What the template shows of a table below its own heading; nothing if it has no rows."""
+    rows = table.rows(cases)
     return {
-        "title": title,
-        "caption": caption or title,
-        "headers": headers,
-        "numbers_from": numbers_from,
-        "rows": [] if rows.empty else _by_case(rows, cells),
+        "title": table.title,
+        "caption": table.caption,
+        "columns": list(zip(table.headers, table.alignment, strict=True)),
+        "folded": table.folded,
+        "groups": [] if rows.empty else _by_case(rows, table.cells),
     }
 
 

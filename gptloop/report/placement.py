@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from gptloop.report.compare import BASELINE, paired_ratios
-from gptloop.report.runs import ReportError
+from gptloop.report.errors import ReportError
 
 NEAR, APART, ONE_CORE, MOVED = PLACEMENTS = ("near", "apart", "one core", "moved")
 

@@ -1,19 +1,16 @@
-"""The one place where the report turns numbers into words, and the Markdown summary made of them.
+"""The one place where the report turns numbers and facts into words.
 
-Knows how a person reads durations, ratios and tables; does not know how a number came about, and draws nothing.
+Knows how a person reads durations, ratios and the facts of a case; does not know how a number came about.
 """
 
 import math
-import re
-import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
 
 from gptloop.report.compare import BASELINE, CANDIDATE, precision_rank
-from gptloop.report.placement import by_placement
-from gptloop.report.runs import BOUNDS, Machine
+from gptloop.report.machine import Machine
 
 DASH = "-"
 _MOST_COMMITS = 4
@@ -33,50 +30,6 @@ _TITLES = {
     CANDIDATE: "ONNX loop",
     "onnx_int8": "ONNX loop, int8",
 }
-
-# What each word of the report means; `code` in backticks, for Markdown and the page alike.
-DEFINITIONS = {
-    "Speedup": "is the baseline's time over the contender's, formed for each pair of interleaved rounds of one run: "
-    "the median of these ratios, with [min-max]. The baseline is the KV-cached PyTorch loop; above 1.00x is faster.",
-    "Time": "is one whole `generate` call: median [min-max] of the rounds.",
-    "TTFT": "(time to first token) is the same call with `max_new_tokens=1`.",
-    "Time per output token": "is (time - TTFT) / (new tokens - 1).",
-    "Tokens/s": "counts the new tokens of all rows.",
-    "Growth": "is the time per output token over that of a call for the first new tokens alone, paired by round (TTFT "
-    "is the median): 1 says that a long text costs no more per token than a short one.",
-    "Load": "is from files on disk to ready, in a process of its own (imports included).",
-    "Time / ceiling": "is the contender's time over what it cannot be faster than on this machine, paired by round: "
-    "the call's matrix products alone (the same shapes, runtime, threads and weights; those of attention included, "
-    "where they were measured), or its matrices' way from memory, once for each pass, at the bandwidth measured beside "
-    "it; whichever takes longer. It marks the latency chart.",
-    "Cores": "tell how the machine's cores seem to be placed before and after a call, which a virtual machine's host "
-    "may change: near, apart, as one core's two hardware threads, or moved in between; by small parallel passes beside "
-    "the calls, in which threads read what they or what others wrote, against the fastest of the machine. A speedup "
-    "there is of the rounds in which the baseline's cores were placed alike.",
-    "Peak memory": "is that of the contender alone in a process of its own, its weights included.",
-    "Parity": "comes before time: a contender whose tokens differ has no time. Excused rows left the baseline's path "
-    "at a checked near-tie.",
-}
-
-SPEEDUP_HEADERS = ("size", "workload", _TITLES[CANDIDATE], _TITLES[BASELINE], "speedup", "rounds")
-CONTENDER_HEADERS = (
-    *("contender", "precision", "time", "speedup", "TTFT", "time per output token"),
-    *("tokens/s", "time / ceiling", "load", "peak memory", "parity"),
-)
-CEILING_TITLE = "Ceiling"
-CEILING_HEADERS = (
-    *("contender", "precision", "time", *BOUNDS.values()),
-    *("bound by", "time / ceiling"),
-)
-GROWTH_TITLE = "Growth with the length"
-GROWTH_HEADERS = (
-    *("contender", "precision", "new tokens", "time per output token"),
-    *("first new tokens", "over those", "growth"),
-)
-PLACEMENT_TITLE = "Where the cores were: the rounds of each contender by placement"
-PLACEMENT_HEADERS = ("contender", "precision", "cores", "rounds", "time", "speedup")
-CONTROL_TITLE = "Control: each contender alone in a process of its own, against interleaved with the others"
-CONTROL_HEADERS = ("contender", "precision", "alone", "interleaved", "alone / interleaved")
 
 
 def duration_text(seconds: float) -> str:
@@ -201,46 +154,11 @@ def _huge_pages_text(page_bytes: float) -> str:
     return f"huge pages of {int(page_bytes):,} bytes" if page_bytes else "no huge pages"
 
 
-def summary_markdown(compared: pd.DataFrame, *sections: str) -> str:
-    """The summary that a person pastes into a pull request, in GitHub's Markdown.
-
-    Args:
-        compared: The frame of `compare.compare_cases`.
-        sections: Markdown that comes before the tables, such as the verdicts.
-    """
-    machines = [_machine_section(cases) for _, cases in compared.groupby("fingerprint", sort=False)]
-    return "\n\n".join(["# gptloop benchmark report", *sections, *machines, _how_to_read()]) + "\n"
-
-
-def table(headers: Sequence[str], rows: Iterable[Sequence[str]], alignment: str) -> str:
-    """A Markdown table with its pipes aligned.
-
-    Args:
-        headers: The first line, plain text.
-        rows: Cells as plain text; whatever Markdown would take for markup is escaped here.
-        alignment: `l` or `r` for each column.
-    """
-    lines = [[escape(cell) for cell in row] for row in (headers, *rows)]
-    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
-    rule = [f"{'-' * (width - 1)}{'-' if side == 'l' else ':'}" for width, side in zip(widths, alignment, strict=True)]
-    head, *body = [" | ".join(map(_justified, line, widths, alignment)) for line in lines]
-    return "\n".join(f"| {line} |" for line in (head, " | ".join(rule), *body))
-
-
-def escape(text: str) -> str:
-    """Plain text as Markdown that renders as that text, in a table cell too (GitHub also reads `$` and `~`)."""
-    return re.sub(r"([\\`*|<>~$&#]|\](?=[(\[])|(?<!\w)_|_(?!\w))", r"\\\1", text)
-
-
 def _three_digits(value: float) -> str:
     if value == 0:
         return "0"
     decimals = 2 - math.floor(math.log10(float(f"{abs(value):.2e}")))
     return f"{value:,.{max(0, decimals)}f}"
-
-
-def _justified(cell: str, width: int, side: str) -> str:
-    return cell.ljust(width) if side == "l" else cell.rjust(width)
 
 
 def _duration_unit(seconds: float) -> tuple[float, str]:
@@ -250,7 +168,8 @@ def _duration_unit(seconds: float) -> tuple[float, str]:
     return 1e6, "us"
 
 
-def _or_dash(value: Any, words: Callable[[float], str]) -> str:
+def or_dash(value: Any, words: Callable[[float], str]) -> str:
+    """A number in words, or a dash where there is none."""
     return DASH if pd.isna(value) else words(value)
 
 
@@ -266,160 +185,3 @@ def of_random_text(cases: pd.DataFrame) -> str:
     """What a table's title says of its weights; nothing where they are pretrained."""
     random = [_random(weights) for weights in cases["weights"].unique()]
     return ", random weights" if all(random) else ", some with random weights" if any(random) else ""
-
-
-def _how_to_read() -> str:
-    bullets = [
-        textwrap.fill(f"- **{word}** {meaning}", 120, subsequent_indent="  ", break_on_hyphens=False)
-        for word, meaning in DEFINITIONS.items()
-    ]
-    return "\n".join(["## How to read this", "", *bullets])
-
-
-def _machine_section(cases: pd.DataFrame) -> str:
-    of_random = of_random_text(cases)
-    parts = [_machine_facts(cases), *_speedup_sections(cases, of_random)]
-
-    def rows(shown: pd.DataFrame, headers: Sequence[str], cells: Callable[[Row], list[str]], alignment: str) -> str:
-        lines = [[*_case_cells(row, cases), *cells(row)] for row in shown.to_dict("records")]
-        return table(["size", "workload", *headers], lines, "ll" + alignment)
-
-    parts += [f"### All contenders{of_random}", rows(cases, CONTENDER_HEADERS, contender_cells, "llrrrrrrrrl")]
-    if not (bounded := cases[cases["over_ceiling"].notna()]).empty:
-        alignment = "ll" + "r" * (1 + len(BOUNDS)) + "lr"
-        parts += [f"### {CEILING_TITLE}{of_random}", rows(bounded, CEILING_HEADERS, ceiling_cells, alignment)]
-    if not (grown := cases[cases["growth"].notna()]).empty:
-        parts += [f"### {GROWTH_TITLE}{of_random}", rows(grown, GROWTH_HEADERS, growth_cells, "llrrrrr")]
-    if not (placed := by_placement(cases)).empty:
-        shown = rows(placed, PLACEMENT_HEADERS, placement_cells, "lllrrr")
-        parts.append(_folded(PLACEMENT_TITLE + of_random, shown))
-    if not (controlled := cases[cases["alone_median_s"].notna()]).empty:
-        shown = rows(controlled, CONTROL_HEADERS, control_cells, "llrrr")
-        parts.append(_folded(CONTROL_TITLE + of_random, shown))
-    return "\n\n".join(parts)
-
-
-def _folded(title: str, shown: str) -> str:
-    return f"<details>\n<summary>{title}</summary>\n\n{shown}\n\n</details>"
-
-
-def _machine_facts(cases: pd.DataFrame) -> str:
-    machine = cases["machine"].iloc[0]
-    lines = [f"## {escape(hardware_text(machine))}", "", f"- Weights: {_weights_line(cases)}"]
-    lines.append(f"- Versions: {escape(versions_text(machine))}")
-    lines += [f"- Run: {escape(line)}" for line in run_lines(cases)]
-    lines.append(f"- Work: {tokens_text(cases)}, {sampling_text(cases)}")
-    lines.append(f"- Charts: `charts/*-{machine.slug}.svg` (and `.png`)")
-    return "\n".join(lines)
-
-
-def _weights_line(cases: pd.DataFrame) -> str:
-    words = escape(weights_text(cases))
-    return f"**{words}: speed does not depend on the values**" if of_random_text(cases) else words
-
-
-def _speedup_sections(cases: pd.DataFrame, of_random: str) -> list[str]:
-    sections = []
-    for precisions, lines in speedup_tables(cases).items():
-        title = f"### Speedup over the KV-cached PyTorch loop, {escape(precisions)}{of_random}"
-        sections += [title, table(SPEEDUP_HEADERS, lines, "llrrrr")]
-    return sections
-
-
-def speedup_tables(cases: pd.DataFrame) -> dict[str, list[list[str]]]:
-    """Cells under `SPEEDUP_HEADERS` by pair of precisions, fp32 against fp32 first (the frame's own order)."""
-    tables: dict[str, list[list[str]]] = {}
-    for _, case in cases.groupby("group", sort=False):
-        rows = {row["contender"]: row for row in case.to_dict("records")}
-        candidate, baseline, anyone = rows.get(CANDIDATE), rows.get(BASELINE), next(iter(rows.values()))
-        precisions = [(row or anyone)["precision"] for row in (candidate, baseline)]
-        cells = [*_case_cells(anyone, cases), *_speedup_cells(candidate, baseline)]
-        tables.setdefault(" vs ".join(precisions), []).append(cells)
-    return tables
-
-
-def _speedup_cells(candidate: Row | None, baseline: Row | None) -> list[str]:
-    return [
-        DASH if candidate is None else duration_text(candidate["median_s"]),
-        DASH if baseline is None else duration_text(baseline["median_s"]),
-        DASH if candidate is None else _speedup_spread(candidate),
-        DASH if candidate is None else str(len(candidate["rounds_s"])),
-    ]
-
-
-def _case_cells(row: Row, cases: pd.DataFrame) -> list[str]:
-    return [row["size"], workload_text(row, cases)]
-
-
-def _speedup_spread(row: Row) -> str:
-    return ratio_spread_text(row["speedup"], row["speedup_min"], row["speedup_max"])
-
-
-def contender_cells(row: Row) -> list[str]:
-    """What a table says of a contender on a case, under `CONTENDER_HEADERS`."""
-    is_baseline = row["contender"] == BASELINE
-    return [
-        contender_title(row["contender"]),
-        row["precision"],
-        duration_spread_text(row["median_s"], row["min_s"], row["max_s"]),
-        "baseline" if is_baseline else _speedup_spread(row),
-        duration_text(row["ttft_s"]),
-        _or_dash(row["time_per_output_token_s"], duration_text),
-        rate_text(row["tokens_per_s"]),
-        _or_dash(row["over_ceiling"], ratio_text),
-        duration_text(row["load_s"]),
-        _or_dash(row["peak_memory_bytes"], bytes_text),
-        row["parity_check"] if is_baseline else _parity_text(row),
-    ]
-
-
-def _parity_text(row: Row) -> str:
-    return f"{row['parity_check']}, {row['parity_excused_rows']} of {row['parity_rows']} rows excused"
-
-
-def ceiling_cells(row: Row) -> list[str]:
-    """What a table says of a contender's ceiling, under `CEILING_HEADERS`."""
-    return [
-        contender_title(row["contender"]),
-        row["precision"],
-        duration_text(row["median_s"]),
-        *(_or_dash(row[f"{bound}_s"], duration_text) for bound in BOUNDS),
-        BOUNDS[row["ceiling_kind"]],
-        ratio_spread_text(row["over_ceiling"], row["over_ceiling_min"], row["over_ceiling_max"]),
-    ]
-
-
-def growth_cells(row: Row) -> list[str]:
-    """What a table says of how time grows with the length, under `GROWTH_HEADERS`."""
-    return [
-        contender_title(row["contender"]),
-        row["precision"],
-        str(row["max_new_tokens"]),
-        duration_text(row["time_per_output_token_s"]),
-        str(int(row["early_tokens"])),
-        duration_text(row["early_time_per_output_token_s"]),
-        ratio_spread_text(row["growth"], row["growth_min"], row["growth_max"]),
-    ]
-
-
-def placement_cells(row: Row) -> list[str]:
-    """What a table says of a contender's rounds with one placement of the cores, under `PLACEMENT_HEADERS`."""
-    return [
-        contender_title(row["contender"]),
-        row["precision"],
-        row["placement"],
-        str(len(row["rounds_s"])),
-        duration_spread_text(row["median_s"], row["min_s"], row["max_s"]),
-        "baseline" if row["contender"] == BASELINE else _speedup_spread(row),
-    ]
-
-
-def control_cells(row: Row) -> list[str]:
-    """What a table says of the control of a contender on a case, under `CONTROL_HEADERS`."""
-    return [
-        contender_title(row["contender"]),
-        row["precision"],
-        duration_text(row["alone_median_s"]),
-        duration_text(row["median_s"]),
-        ratio_text(row["alone_over_interleaved"]),
-    ]

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from gptloop.report.budgets import Budgets
+from gptloop.report.markdown import escape, table
 from gptloop.report.statistics import Estimate
-from gptloop.report.text import DASH, duration_text, escape, ratio_text, table
+from gptloop.report.text import DASH, duration_text, ratio_text
 
 FEWEST_PROCESSES = 3
 FEWEST_ROUNDS = 2

@@ -1,0 +1,63 @@
+"""The machine that a run was measured on, as far as two runs must agree in it to be compared."""
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from gptloop.report.records import COUNT, TEXT, TEXT_OR_NULL, Kind, Record
+
+DEVICE = Kind("'cpu' or 'cuda'", lambda value: value in ("cpu", "cuda"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """What must be equal for two runs to be from the same machine, wherever their files lie.
+
+    `gpu`, `driver` and `cuda` are None for a run on the CPU. The host's CPU counts on a GPU too, because GPT-2 decodes
+    at the speed of kernel launches. gptloop's own version does not count: it is what is measured, not what with.
+    """
+
+    device: str
+    cpu: str
+    gpu: str | None
+    driver: str | None
+    cuda: str | None
+    threads: int
+    versions: tuple[tuple[str, str], ...]
+
+    @property
+    def slug(self) -> str:
+        """A short name for files: device and model for the reader, a hash of every field for certainty."""
+        digest = hashlib.sha256(json.dumps(dataclasses.astuple(self)).encode()).hexdigest()[:8]
+        plain = re.sub(r"\((r|tm|c)\)|\bprocessor\b|\bcpu\b|@.*", " ", (self.gpu or self.cpu).lower())
+        model = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:24].strip("-")
+        return "-".join(part for part in (self.device, model, digest) if part)
+
+
+def machine_of(facts: Mapping[str, Any]) -> Machine:
+    """The machine that the suite's facts describe.
+
+    Raises:
+        ReportError: If a fact is missing or is not what the suite records.
+    """
+    return read_machine(Record("machine", facts))
+
+
+def read_machine(info: Record) -> Machine:
+    """The machine whose facts stand in a record; raises as `machine_of`."""
+    device = info.field("device", DEVICE)
+    on_gpu = device == "cuda"
+    versions = info.record("versions")
+    named = ((name, versions.field(name, TEXT_OR_NULL)) for name in sorted(versions.values) if name != "gptloop")
+    return Machine(
+        device=device,
+        cpu=info.field("cpu", TEXT),
+        gpu=info.field("gpu", TEXT) if on_gpu else None,
+        driver=info.field("driver", TEXT_OR_NULL) if on_gpu else None,
+        cuda=info.field("cuda", TEXT_OR_NULL) if on_gpu else None,
+        threads=info.field("threads", COUNT),
+        versions=tuple((name, version) for name, version in named if version is not None),
+    )

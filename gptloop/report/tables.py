@@ -1,0 +1,222 @@
+"""The tables of a machine's cases, for the summary and the page alike: which rows, which columns, what a cell says.
+
+Does not know Markdown or HTML.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from gptloop.report.compare import BASELINE, CANDIDATE
+from gptloop.report.placement import by_placement
+from gptloop.report.runs import BOUNDS
+from gptloop.report.text import (
+    DASH,
+    Row,
+    bytes_text,
+    contender_title,
+    duration_spread_text,
+    duration_text,
+    or_dash,
+    rate_text,
+    ratio_spread_text,
+    ratio_text,
+    workload_text,
+)
+
+# What each word of the report means; `code` in backticks, for Markdown and the page alike.
+DEFINITIONS = {
+    "Speedup": "is the baseline's time over the contender's, formed for each pair of interleaved rounds of one run: "
+    "the median of these ratios, with [min-max]. The baseline is the KV-cached PyTorch loop; above 1.00x is faster.",
+    "Time": "is one whole `generate` call: median [min-max] of the rounds.",
+    "TTFT": "(time to first token) is the same call with `max_new_tokens=1`.",
+    "Time per output token": "is (time - TTFT) / (new tokens - 1).",
+    "Tokens/s": "counts the new tokens of all rows.",
+    "Growth": "is the time per output token over that of a call for the first new tokens alone, paired by round (TTFT "
+    "is the median): 1 says that a long text costs no more per token than a short one.",
+    "Load": "is from files on disk to ready, in a process of its own (imports included).",
+    "Time / ceiling": "is the contender's time over what it cannot be faster than on this machine, paired by round: "
+    "the call's matrix products alone (the same shapes, runtime, threads and weights; those of attention included, "
+    "where they were measured), or its matrices' way from memory, once for each pass, at the bandwidth measured beside "
+    "it; whichever takes longer. It marks the latency chart.",
+    "Cores": "tell how the machine's cores seem to be placed before and after a call, which a virtual machine's host "
+    "may change: near, apart, as one core's two hardware threads, or moved in between; by small parallel passes beside "
+    "the calls, in which threads read what they or what others wrote, against the fastest of the machine. A speedup "
+    "there is of the rounds in which the baseline's cores were placed alike.",
+    "Peak memory": "is that of the contender alone in a process of its own, its weights included.",
+    "Parity": "comes before time: a contender whose tokens differ has no time. Excused rows left the baseline's path "
+    "at a checked near-tie.",
+}
+
+SPEEDUP_HEADERS = ("size", "workload", contender_title(CANDIDATE), contender_title(BASELINE), "speedup", "rounds")
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the cases of a machine.
+
+    Attributes:
+        title: Its heading.
+        caption: What it shows, where there is room to say so.
+        headers: Of its columns; which case a row is of comes before them or above.
+        alignment: `l` or `r` for each column.
+        rows: Of the frame of `compare.compare_cases`, the rows it shows; it is left out where there are none.
+        cells: What stands in each column of a row.
+        folded: Whether most readers pass it over.
+    """
+
+    title: str
+    caption: str
+    headers: Sequence[str]
+    alignment: str
+    rows: Callable[[pd.DataFrame], pd.DataFrame]
+    cells: Callable[[Row], list[str]]
+    folded: bool = False
+
+
+def speedup_tables(cases: pd.DataFrame) -> dict[str, list[list[str]]]:
+    """Cells under `SPEEDUP_HEADERS` by pair of precisions, fp32 against fp32 first (the frame's own order)."""
+    tables: dict[str, list[list[str]]] = {}
+    for _, case in cases.groupby("group", sort=False):
+        rows = {row["contender"]: row for row in case.to_dict("records")}
+        candidate, baseline, anyone = rows.get(CANDIDATE), rows.get(BASELINE), next(iter(rows.values()))
+        precisions = [(row or anyone)["precision"] for row in (candidate, baseline)]
+        cells = [*case_cells(anyone, cases), *_speedup_cells(candidate, baseline)]
+        tables.setdefault(" vs ".join(precisions), []).append(cells)
+    return tables
+
+
+def _speedup_cells(candidate: Row | None, baseline: Row | None) -> list[str]:
+    return [
+        DASH if candidate is None else duration_text(candidate["median_s"]),
+        DASH if baseline is None else duration_text(baseline["median_s"]),
+        DASH if candidate is None else _speedup_spread(candidate),
+        DASH if candidate is None else str(len(candidate["rounds_s"])),
+    ]
+
+
+def case_cells(row: Row, cases: pd.DataFrame) -> list[str]:
+    """Size and workload of a row, among all the cases of its machine."""
+    return [row["size"], workload_text(row, cases)]
+
+
+def _speedup_spread(row: Row) -> str:
+    return ratio_spread_text(row["speedup"], row["speedup_min"], row["speedup_max"])
+
+
+def _contender_cells(row: Row) -> list[str]:
+    is_baseline = row["contender"] == BASELINE
+    return [
+        contender_title(row["contender"]),
+        row["precision"],
+        duration_spread_text(row["median_s"], row["min_s"], row["max_s"]),
+        "baseline" if is_baseline else _speedup_spread(row),
+        duration_text(row["ttft_s"]),
+        or_dash(row["time_per_output_token_s"], duration_text),
+        rate_text(row["tokens_per_s"]),
+        or_dash(row["over_ceiling"], ratio_text),
+        duration_text(row["load_s"]),
+        or_dash(row["peak_memory_bytes"], bytes_text),
+        row["parity_check"] if is_baseline else _parity_text(row),
+    ]
+
+
+def _parity_text(row: Row) -> str:
+    return f"{row['parity_check']}, {row['parity_excused_rows']} of {row['parity_rows']} rows excused"
+
+
+def _ceiling_cells(row: Row) -> list[str]:
+    return [
+        contender_title(row["contender"]),
+        row["precision"],
+        duration_text(row["median_s"]),
+        *(or_dash(row[f"{bound}_s"], duration_text) for bound in BOUNDS),
+        BOUNDS[row["ceiling_kind"]],
+        ratio_spread_text(row["over_ceiling"], row["over_ceiling_min"], row["over_ceiling_max"]),
+    ]
+
+
+def _growth_cells(row: Row) -> list[str]:
+    return [
+        contender_title(row["contender"]),
+        row["precision"],
+        str(row["max_new_tokens"]),
+        duration_text(row["time_per_output_token_s"]),
+        str(int(row["early_tokens"])),
+        duration_text(row["early_time_per_output_token_s"]),
+        ratio_spread_text(row["growth"], row["growth_min"], row["growth_max"]),
+    ]
+
+
+def _placement_cells(row: Row) -> list[str]:
+    return [
+        contender_title(row["contender"]),
+        row["precision"],
+        row["placement"],
+        str(len(row["rounds_s"])),
+        duration_spread_text(row["median_s"], row["min_s"], row["max_s"]),
+        "baseline" if row["contender"] == BASELINE else _speedup_spread(row),
+    ]
+
+
+def _control_cells(row: Row) -> list[str]:
+    return [
+        contender_title(row["contender"]),
+        row["precision"],
+        duration_text(row["alone_median_s"]),
+        duration_text(row["median_s"]),
+        ratio_text(row["alone_over_interleaved"]),
+    ]
+
+
+CONTENDERS = Table(
+    title="All contenders",
+    caption="Time of a whole call, median [min-max]",
+    headers=(
+        *("contender", "precision", "time", "speedup", "TTFT", "time per output token"),
+        *("tokens/s", "time / ceiling", "load", "peak memory", "parity"),
+    ),
+    alignment="llrrrrrrrrl",
+    rows=lambda cases: cases,
+    cells=_contender_cells,
+)
+CEILING = Table(
+    title="Ceiling",
+    caption="What a call cannot be faster than, median times",
+    headers=("contender", "precision", "time", *BOUNDS.values(), "bound by", "time / ceiling"),
+    alignment="llr" + "r" * len(BOUNDS) + "lr",
+    rows=lambda cases: cases[cases["over_ceiling"].notna()],
+    cells=_ceiling_cells,
+)
+GROWTH = Table(
+    title="Growth with the length",
+    caption="Time per output token of a long call, over that of its first new tokens",
+    headers=(
+        *("contender", "precision", "new tokens", "time per output token"),
+        *("first new tokens", "over those", "growth"),
+    ),
+    alignment="llrrrrr",
+    rows=lambda cases: cases[cases["growth"].notna()],
+    cells=_growth_cells,
+)
+PLACEMENT = Table(
+    title="Where the cores were: the rounds of each contender by placement",
+    caption="Of the rounds with each placement, median [min-max]",
+    headers=("contender", "precision", "cores", "rounds", "time", "speedup"),
+    alignment="lllrrr",
+    rows=by_placement,
+    cells=_placement_cells,
+    folded=True,
+)
+CONTROL = Table(
+    title="Control: each contender alone in a process of its own, against interleaved with the others",
+    caption="Median times; a ratio of 1.00x says that sharing a process cost nothing",
+    headers=("contender", "precision", "alone", "interleaved", "alone / interleaved"),
+    alignment="llrrr",
+    rows=lambda cases: cases[cases["alone_median_s"].notna()],
+    cells=_control_cells,
+    folded=True,
+)
+
+TABLES = (CONTENDERS, CEILING, GROWTH, PLACEMENT, CONTROL)
