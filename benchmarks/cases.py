@@ -61,6 +61,7 @@ class Case:
             from memory.
         early_tokens: Also time the call with so many new tokens, to see how time per output token grows; 0 for not.
         precision: Of the contenders that have none of their own, the baseline among them.
+        traced: Whether a decode step of each contender is traced, too, to count what it makes a GPU do.
     """
 
     size: str
@@ -72,6 +73,7 @@ class Case:
     ceiling: bool = False
     early_tokens: int = 0
     precision: str = "fp32"
+    traced: bool = False
 
     @property
     def group(self) -> str:
@@ -137,7 +139,16 @@ GPU_LOOPS = (BASELINE, "onnx", "onnx_lean", "onnx_fixed", "onnx_fused")
 LONG = Workload("1x1x512x128", "one prompt, 512 + 128 tokens", 1, 1, prompt_len=512, max_new_tokens=128)
 GPU_GRID = (
     *(
-        Case(size, CANDIDATES, rounds=20, alone_rounds=0, contenders=GPU_LOOPS, ceiling=True, precision="fp16")
+        Case(
+            size,
+            CANDIDATES,
+            rounds=20,
+            alone_rounds=0,
+            contenders=GPU_LOOPS,
+            ceiling=True,
+            precision="fp16",
+            traced=size == "gpt2",
+        )
         for size in FULL_SIZES
     ),
     Case(
@@ -148,6 +159,7 @@ GPU_GRID = (
         contenders=(*GPU_LOOPS, "hf_generate", "torch_compiled", "onnx_step", "onnx_unrolled"),
         ceiling=True,
         precision="fp16",
+        traced=True,
     ),
     Case(
         "gpt2",

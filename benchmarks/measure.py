@@ -24,6 +24,7 @@ from benchmarks.ceiling import AttentionProducts, Call, Floor, MemoryRead, Produ
 from benchmarks.contenders import KINDS, AbsentError, Contender, Files, Tokens, arguments, load, prepare, prompt_ids
 from benchmarks.contenders.apart import Apart
 from benchmarks.cores import CorePass, core_pass
+from benchmarks.cuda_trace import Counts, trace_steps
 from benchmarks.timing import interleave
 from benchmarks.turn_worker import rest
 from gptloop.evaluate import Evaluation, compare, evaluate
@@ -54,6 +55,7 @@ class Measurement:
             round: the mean of `EARLY_CALLS`.
         cores: Where the cores were right before and right after the whole call, for each round.
         floors: What the call cannot be faster than, by kind, where the case asks for it.
+        step: What a decode step makes a GPU do, where the case asks for it.
         precision: In which the contender runs.
         device_bytes: By how much loading and the first call made the GPU's used memory grow; None on the CPU.
         alone: What the contender's own process printed.
@@ -70,6 +72,7 @@ class Measurement:
     early_rounds_s: list[float] = field(default_factory=list)
     cores: list[tuple[CorePass, CorePass]] = field(default_factory=list)
     floors: dict[str, Floor] = field(default_factory=dict)
+    step: Counts | None = None
     precision: str = "fp32"
     device_bytes: int | None = None
     alone: dict[str, Any] = field(default_factory=dict)
@@ -130,6 +133,8 @@ def measure(
         for name in passed:
             rounds = len(results[name].rounds_s)
             results[name].floors = gpu.floors(config, case.workload, results[name].precision, rounds)
+    if case.traced:
+        _trace(case, ids, passed, results, say)
     for contender in loaded.values():
         if isinstance(contender, Apart):
             contender.close()
@@ -283,6 +288,20 @@ def _time(
             pass_bytes, passes = products[name].pass_bytes, case.workload.max_new_tokens
             results[name].floors = floors(own, attentions, memory, pass_bytes=pass_bytes, passes=passes)
         say(f"{name}: median {statistics.median(results[name].rounds_s):.3f} s")
+
+
+def _trace(
+    case: Case, ids: Tokens, loaded: Mapping[str, Contender], results: Mapping[str, Measurement], say: Say
+) -> None:
+    """Count what a step does, after all was timed: a profiler takes time."""
+    for name, contender in loaded.items():
+        say(f"{name}: a decode step, traced")
+
+        def some_tokens(new_tokens: int, contender: Contender = contender) -> Tokens:
+            return contender.generate(ids, case.workload, max_new_tokens=new_tokens)
+
+        # These two calls are what the rounds have timed: a contender with a graph for each length has both.
+        results[name].step, _ = trace_steps(some_tokens, 1, case.workload.max_new_tokens)
 
 
 def _products_arm(name: str) -> str:

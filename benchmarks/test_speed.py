@@ -96,6 +96,7 @@ def extra_info(case: Case, contender: str, measured: Measurement, parity: Parity
         **ceiling_info(measured),
         **early_info(case, measured, ttft_s),
         **cores_info(measured),
+        **({"step_counts": measured.step.to_dict()} if measured.step else {}),
         "parity": {"check": measured.check, "rows": parity.rows, "excused_rows": parity.excused_rows},
     }
 

@@ -15,7 +15,7 @@ from benchmarks.cases import CANDIDATES, GPU_GRID, ONE_ROW
 from benchmarks.contenders import Files
 from benchmarks.stages import Stages
 from gptloop.parity import ParityError
-from gptloop.report.runs import read_runs
+from gptloop.report.runs import STEP_COUNTS, read_runs
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -64,6 +64,8 @@ def test_a_case_is_a_run_that_the_report_reads_and_shows(rehearsed):
     assert set(runs["group"]) == {"tiny 1x64 fp16"}
     assert [len(rounds_s) for rounds_s in runs["rounds_s"]] == [2, 2, 2]
     assert "perplexity" in runs.set_index("contender").loc["onnx", "parity_check"]
+    none = dict.fromkeys(STEP_COUNTS, 0.0)  # traced where there is no GPU to do anything
+    assert runs["step_counts"].tolist() == [none, none, none]
     assert (rehearsed / "reports" / "summary.md").exists()
     assert list((rehearsed / "reports" / "charts").glob("*.svg"))
 

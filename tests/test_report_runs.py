@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from report_runs import CEILING, benchmark, machine, pair, run, save
+from report_runs import CEILING, STEP_COUNTS, benchmark, machine, pair, run, save
 
 import gptloop.report
 from gptloop.report.errors import ReportError
@@ -316,6 +316,21 @@ def test_runs_whose_ceiling_knew_no_attention_are_read(tmp_path):
     save(tmp_path, run(benchmark("onnx", **(CEILING | {"ceiling_kind": "products", "all_products_rounds_s": []}))))
     (row,) = read_runs(tmp_path).to_dict("records")
     assert (row["ceiling_kind"], row["all_products_rounds_s"]) == ("products", [])
+
+
+def test_what_a_step_does_is_read_where_it_was_traced(tmp_path):
+    save(tmp_path, run(benchmark("torch"), benchmark("onnx", step_counts=STEP_COUNTS)))
+    torch, onnx = read_runs(tmp_path)["step_counts"]
+    assert torch is None
+    assert (onnx["kernels"], onnx["host_to_device"]) == (123.0, 1.03)
+    assert "memsets" not in onnx, "which nobody shows"
+
+
+@pytest.mark.parametrize(("wrong", "words"), [({}, "no 'kernels'"), (STEP_COUNTS | {"kernels": "many"}, "a number")])
+def test_counts_of_a_step_that_are_none_are_refused(tmp_path, wrong, words):
+    save(tmp_path, run(benchmark("onnx", step_counts=wrong)))
+    with pytest.raises(ReportError, match=f"step_counts has .*{words}"):
+        read_runs(tmp_path)
 
 
 EARLY = {"early_tokens": 6, "early_rounds_s": [0.2] * 3, "early_time_per_output_token_s": 0.02}

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_runs import CEILING, benchmark, gpu_machine, machine, pair, run, save
+from report_runs import CEILING, STEP_COUNTS, benchmark, gpu_machine, machine, pair, run, save
 
 from gptloop.report.compare import compare_cases
 from gptloop.report.markdown import escape, table
@@ -208,6 +208,27 @@ def test_the_ceiling_has_a_table_with_its_bounds(tmp_path):
         "bound by": "all products",
         "time / ceiling": "1.10x [1.00-1.20]",
     }
+
+
+def test_a_step_on_a_gpu_has_a_table_of_what_it_does(tmp_path):
+    traced = benchmark("onnx_lean", device="cuda", step_counts=STEP_COUNTS)
+    markdown = summary(tmp_path, benchmark("torch", device="cuda"), traced, machine=gpu_machine())
+    assert "### A decode step on the GPU, random weights" in markdown
+    header, _, line = tables(markdown)[2]
+    assert dict(zip(header[2:], line[2:], strict=True)) == {
+        "contender": "ONNX loop, lean",
+        "precision": "fp32",
+        "kernels": "123",
+        "copies to the GPU": "1",
+        "copies to the host": "0",
+        "synchronisations": "2",
+        "pinned allocations": "0",
+        "graph launches": "0",
+    }
+
+
+def test_a_trace_of_no_gpu_has_no_table(tmp_path):
+    assert "A decode step" not in summary(tmp_path, benchmark("onnx", step_counts=STEP_COUNTS))
 
 
 def test_the_growth_of_a_long_generation_has_a_table(tmp_path):

@@ -52,6 +52,11 @@ def test_a_rate_has_three_digits_and_is_whole_from_there(rate, words):
     assert text.rate_text(rate) == words
 
 
+@pytest.mark.parametrize(("times", "words"), [(0.0, "0"), (1.03, "1"), (0.5, "0.5"), (1234.0, "1,234"), (-0.01, "0")])
+def test_how_often_is_whole_or_has_one_digit(times, words):
+    assert text.times_text(times) == words
+
+
 @given(st.floats(min_value=1e-9, max_value=1e6))
 @settings(max_examples=60, deadline=None)
 def test_a_printed_duration_is_within_half_a_percent(seconds):

@@ -30,6 +30,10 @@ _CONTENDERS = (
     "onnx_step",
     CANDIDATE,
     "onnx_int8",
+    "onnx_lean",
+    "onnx_fixed",
+    "onnx_fused",
+    "onnx_unrolled",
 )
 _PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "int8", "int4")
 

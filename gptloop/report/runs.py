@@ -77,6 +77,16 @@ _OPTIONAL_ROUNDS = (
 )
 _PASSES = ("own_passes_s", "exchanged_passes_s")
 
+# What a decode step makes a GPU do, as a run that was traced counts it.
+STEP_COUNTS = (
+    "kernels",
+    "host_to_device",
+    "device_to_host",
+    "synchronisations",
+    "pinned_allocations",
+    "graph_launches",
+)
+
 # What contenders of one case share. Not the precision: an int8 graph is compared with an fp32 loop.
 CASE_FIELDS = (
     "size",
@@ -115,6 +125,7 @@ def read_runs(folder: Path) -> pd.DataFrame:
           `ceiling_rounds_s` and `ceiling_ttft_rounds_s`, what bounds the contender's call and its first token,
           `products_rounds_s`, `all_products_rounds_s` and `bandwidth_rounds_s`, the bounds of which it is the highest;
           `early_tokens`, `early_rounds_s` and `early_time_per_output_token_s`, the call of so many new tokens;
+          `step_counts`, how often a decode step did what `STEP_COUNTS` names, by name;
           `own_passes_s` and `exchanged_passes_s`, of each round what `gptloop.report.placement` reads: seconds before
           and after the call.
 
@@ -203,11 +214,19 @@ def _facts_of_benchmark(benchmark: Record) -> dict[str, Any]:
         **{name: info.field_or(name, kind, None) for name, kind in _OPTIONAL_INFO.items()},
         **{name: info.field_or(name, ROUNDS_OR_NONE, []) for name in _OPTIONAL_ROUNDS},
         **{name: info.field_or(name, PAIRS_OR_NONE, []) for name in _PASSES},
+        "step_counts": _step_counts(info),
         "rounds_s": benchmark.record("stats").field("data", ROUNDS),
         "parity_check": parity.field("check", TEXT),
         "parity_rows": parity.field("rows", NATURAL),
         "parity_excused_rows": parity.field("excused_rows", NATURAL),
     }
+
+
+def _step_counts(info: Record) -> dict[str, float] | None:
+    if "step_counts" not in info.values:
+        return None
+    counts = info.record("step_counts")
+    return {name: counts.field(name, NUMBER) for name in STEP_COUNTS}
 
 
 def _check_cases(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from gptloop.report.compare import BASELINE, CANDIDATE
 from gptloop.report.placement import by_placement
-from gptloop.report.runs import BOUNDS
+from gptloop.report.runs import BOUNDS, STEP_COUNTS
 from gptloop.report.text import (
     DASH,
     Row,
@@ -22,6 +22,7 @@ from gptloop.report.text import (
     rate_text,
     ratio_spread_text,
     ratio_text,
+    times_text,
     workload_text,
 )
 
@@ -149,6 +150,11 @@ def _growth_cells(row: Row) -> list[str]:
     ]
 
 
+def _step_cells(row: Row) -> list[str]:
+    counts = (row["step_counts"][name] for name in STEP_COUNTS)
+    return [contender_title(row["contender"]), row["precision"], *map(times_text, counts)]
+
+
 def _placement_cells(row: Row) -> list[str]:
     return [
         contender_title(row["contender"]),
@@ -209,6 +215,17 @@ PLACEMENT = Table(
     cells=_placement_cells,
     folded=True,
 )
+STEP = Table(
+    title="A decode step on the GPU",
+    caption="What a CUDA trace shows of one step: how often, on average",
+    headers=(
+        *("contender", "precision", "kernels", "copies to the GPU", "copies to the host"),
+        *("synchronisations", "pinned allocations", "graph launches"),
+    ),
+    alignment="ll" + "r" * len(STEP_COUNTS),
+    rows=lambda cases: cases[(cases["device"] == "cuda") & cases["step_counts"].notna()],
+    cells=_step_cells,
+)
 CONTROL = Table(
     title="Control: each contender alone in a process of its own, against interleaved with the others",
     caption="Median times; a ratio of 1.00x says that sharing a process cost nothing",
@@ -219,4 +236,4 @@ CONTROL = Table(
     folded=True,
 )
 
-TABLES = (CONTENDERS, CEILING, GROWTH, PLACEMENT, CONTROL)
+TABLES = (CONTENDERS, CEILING, STEP, GROWTH, PLACEMENT, CONTROL)

@@ -29,6 +29,10 @@ _TITLES = {
     "onnx_step": "ONNX, a step per run",
     CANDIDATE: "ONNX loop",
     "onnx_int8": "ONNX loop, int8",
+    "onnx_lean": "ONNX loop, lean",
+    "onnx_fixed": "ONNX loop, fixed",
+    "onnx_fused": "ONNX loop, fused",
+    "onnx_unrolled": "ONNX, unrolled",
 }
 
 
@@ -74,6 +78,11 @@ def bytes_text(count: float) -> str:
 def rate_text(per_second: float) -> str:
     """Tokens per second as a bare number, to three digits and whole from there: `45.6`, `1,234`."""
     return _three_digits(per_second)
+
+
+def times_text(count: float) -> str:
+    """How often, on average, as a bare number: whole, or with a digit behind the point."""
+    return f"{round(count, 1) + 0.0:,.1f}".removesuffix(".0")  # + 0.0 turns a -0.0 into 0.0
 
 
 def contender_title(name: str) -> str:

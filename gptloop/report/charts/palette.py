@@ -8,8 +8,8 @@ from gptloop.report.compare import BASELINE, CANDIDATE
 
 Colours = Mapping[str, str]
 
-# Okabe and Ito's palette for contenders (the baseline in grey, the peers from Tol's muted), Tol's light for workloads:
-# all colour-blind safe.
+# Okabe and Ito's palette for contenders (the baseline in grey, the peers and a GPU's flavors from Tol's muted), Tol's
+# light for workloads: all colour-blind safe.
 _CONTENDER_COLOURS = {
     BASELINE: "#8C8C8C",
     "torch_tiled": "#56B4E9",
@@ -22,8 +22,12 @@ _CONTENDER_COLOURS = {
     "onnx_step": "#F0E442",
     CANDIDATE: "#0072B2",
     "onnx_int8": "#009E73",
+    "onnx_lean": "#44AA99",
+    "onnx_fixed": "#117733",
+    "onnx_fused": "#999933",
+    "onnx_unrolled": "#DDCC77",
 }
-_OTHER_CONTENDERS = ("#44AA99", "#999933", "#DDCC77", "#000000")
+_OTHER_CONTENDERS = ("#88CCEE", "#CC6677", "#661100", "#000000")
 _WORKLOAD_COLOURS = {"1x1": "#77AADD", "8x1": "#44BB99", "64x1": "#EEDD88", "1x64": "#EE8866"}
 _OTHER_WORKLOADS = ("#99DDFF", "#BBCC33", "#FFAABB", "#AAAA00", "#DDDDDD")
 
