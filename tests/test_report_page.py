@@ -227,3 +227,12 @@ def test_at_a_glance_no_contender_is_counted_as_another(tmp_path):
         "4.00x ONNX loop (fp32), against PyTorch in fp32 1 case, median speedups "
         "2.50x ONNX, a step per run (fp32), against PyTorch in fp32 1 case, median speedups"
     )
+
+
+def test_a_case_has_the_same_name_in_every_table(tmp_path):
+    """A table that shows one case of two names its tokens as the others do."""
+    long = pair(prompt_len=512, group="long")
+    save(tmp_path, run(*pair(alone_rounds_s=[1.0]), *long))
+    control = html_of(tmp_path).split("<summary>Control")[1]
+    assert "8 prompts, 36 + 36 tokens" in control
+    assert "512" not in control.split("</table>")[0]

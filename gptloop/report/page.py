@@ -131,12 +131,12 @@ def _table(table: Table, cases: pd.DataFrame) -> dict[str, Any]:
         "caption": table.caption,
         "columns": list(zip(table.headers, table.alignment, strict=True)),
         "folded": table.folded,
-        "groups": [] if rows.empty else _by_case(rows, table.cells),
+        "groups": [] if rows.empty else _by_case(rows, table.cells, cases),
     }
 
 
-def _by_case(cases: pd.DataFrame, cells: Callable[[text.Row], list[str]]) -> list[dict[str, Any]]:
-    """Rows of a table in groups, with what all rows of a group share as its heading."""
+def _by_case(rows: pd.DataFrame, cells: Callable[[text.Row], list[str]], cases: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a table in groups, with what all rows of a group share as its heading, among all the machine's cases."""
     return [
         {
             "size": case["size"].iloc[0],
@@ -145,7 +145,7 @@ def _by_case(cases: pd.DataFrame, cells: Callable[[text.Row], list[str]]) -> lis
                 {"cells": cells(row), "baseline": row["contender"] == BASELINE} for row in case.to_dict("records")
             ],
         }
-        for _, case in cases.groupby("group", sort=False)
+        for _, case in rows.groupby("group", sort=False)
     ]
 
 
