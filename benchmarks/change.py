@@ -35,7 +35,7 @@ from benchmarks.turns import (
     measure_pair,
     prepare,
 )
-from gptloop.report import ReportError, write_files
+from gptloop.report import ReportError, append_text, write_files
 from gptloop.report.budgets import Budgets, read_budgets
 from gptloop.report.calibration import Calibration, assumed_floor, find_calibration
 from gptloop.report.machine import Machine, machine_of
@@ -69,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         facts = machine.facts()
         here = machine_of(facts)
         calibration = find_calibration(options.calibrations, here)  # what cannot be read is found before measuring
+        if not options.output.parent.is_dir():
+            raise ReportError(f"{options.output.parent}: no such folder")
         work = work_of(budgets, facts, rounds=options.rounds, smoke=options.smoke)
         with worktree(options.base) as base:
             measured = _measure(base, work, options.processes, say_after(time.monotonic()))
@@ -84,14 +86,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             "verdicts": [one.to_json() for one in verdicts],
         }
         write_files(options.output.parent, {options.output.name: (json.dumps(record, indent=1) + "\n").encode()})
+        text = markdown(record, verdicts, here, budgets)
+        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+            append_text(Path(summary), text + "\n")
     except (ReportError, RuntimeError, ValueError, OSError) as error:
         print(f"benchmarks.change: {error}", file=sys.stderr)
         return 2
-    text = markdown(record, verdicts, here, budgets)
     print(text)
-    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with open(summary, "a", encoding="utf-8") as file:
-            file.write(text + "\n")
     return exit_code(verdicts)
 
 

@@ -168,15 +168,15 @@ def rendered(path: Path, budgets: Budgets) -> str:
         minutes = sum(pair["wall_s"] for pair in pairs) / 60
         rest_s = max(pair["rest_s"] for pair in pairs)
         shares = _added_shares(pairs[calibrating:])
-        commit = saved["commit"]
+        where = f"commit {saved['commit']['id'][:10]}{' (dirty)' if saved['commit']['dirty'] else ''}"
+        smoke, rounds = settings["smoke"], settings["rounds"]
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise ReportError(f"{path}: a damaged proof: {type(error).__name__}: {error}") from error
-    where = f"commit {commit['id'][:10]}{' (dirty)' if commit['dirty'] else ''}"
     return "\n\n".join(
         [
-            *(["**Tiny models (--smoke): the times mean nothing.**"] if settings["smoke"] else []),
+            *(["**Tiny models (--smoke): the times mean nothing.**"] if smoke else []),
             f"Measured on {escape(hardware_text(here))} ({escape(versions_text(here))}), {where}: {calibrating} pairs "
-            f"of fresh processes to calibrate, then {testing} to test, {settings['rounds']} rounds each, in "
+            f"of fresh processes to calibrate, then {testing} to test, {rounds} rounds each, in "
             f"{minutes:.0f} minutes. The raw pairs are in [{path.name}](../reports/{path.name}); this text was made of "
             "them by `python -m benchmarks.prove --render`.",
             f"Of {DRAWS} suite runs of {settings['processes']} pairs each, drawn from the {testing} test pairs:",

@@ -163,7 +163,12 @@ def _no_settings(saved):
     return "a damaged proof"
 
 
-@pytest.mark.parametrize("spoil", [_unfinished, _other_cases, _damaged, _foreign, _no_settings])
+def _no_commit(saved):
+    del saved["commit"]["id"]
+    return "a damaged proof"
+
+
+@pytest.mark.parametrize("spoil", [_unfinished, _other_cases, _damaged, _foreign, _no_settings, _no_commit])
 def test_what_is_no_finished_proof_is_not_rendered(command, capsys, spoil):
     assert command() == 0
     page, saved = command.page.read_text(), json.loads(command.saved.read_text())

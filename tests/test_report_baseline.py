@@ -72,6 +72,7 @@ def test_a_run_compared_with_itself_is_unchanged(report):
         (suite(1.0, torch=0.7), "unstable", 2),  # it is faster, which might hide a slower loop
         (suite(spread=np.array([1.0, 1.6, 0.6, 1.5, 0.7])), "unstable", 2),
         (suite(of_case={"max_new_tokens": 16}), "missing", 2),  # other work under the same name
+        (suite(of_case={"precision": "int8"}), "missing", 2),
         (suite(spread=np.array([1.0])), "missing", 2),
     ],
 )
@@ -219,3 +220,29 @@ def test_options_that_need_a_baseline_say_so(tmp_path, capsys, option):
         main([str(tmp_path), option])
     assert raised.value.code == 2
     assert "need --baseline FILE" in capsys.readouterr().err
+
+
+def test_a_control_of_other_rounds_is_named_with_its_side(report, tmp_path, capsys):
+    older = suite()
+    older["benchmarks"][0]["stats"]["data"] = [2.0, 2.0]
+    assert report(suite(), GATE, against=save(tmp_path / "elsewhere", older)) == 2
+    assert verdicts(report) == {"gpt2 8x1 onnx": "missing", "gpt2 1x1 onnx": "unchanged"}
+    assert "the baseline has 5 rounds of it, and 2 of the PyTorch loop" in capsys.readouterr().out
+
+
+def test_a_baseline_without_floors_of_its_own_takes_a_later_calibration(report, monkeypatch):
+    content = {"gptloop_kind": "baseline", "noise_floors": {}} | json.loads(report.baseline.read_text())
+    against = report.folder / "baseline.json"
+    against.write_text(json.dumps(content))
+    floors = dict.fromkeys([f"{case} onnx" for case in CASES] + ["control"], 0.006)
+    monkeypatch.setattr("gptloop.report.baseline.machine_floors", lambda *_: floors)
+    assert report(suite(1.05), GATE, against=against) == 1  # 10 % would be assumed
+
+
+def test_without_git_no_baseline_is_made(report, monkeypatch, capsys):
+    def no_git(*_, **__):
+        raise FileNotFoundError(2, "No such file or directory", "git")
+
+    monkeypatch.setattr(subprocess, "run", no_git)
+    assert report(suite(), "--update-baseline") == 2
+    assert "git, which tells whether the checkout is clean: No such file" in capsys.readouterr().err

@@ -1,8 +1,8 @@
-"""Files are written whole, or not at all."""
+"""Files are read whole or refused in one line, and written whole or not at all."""
 
 import pytest
 
-from gptloop.report.disk import write_files
+from gptloop.report.disk import read_json, read_toml, write_files
 from gptloop.report.errors import ReportError
 
 
@@ -20,3 +20,13 @@ def test_if_one_file_cannot_be_written_none_is(tmp_path):
         write_files(tmp_path, {"a.svg": b"later", "summary.md": b"later"})
     assert (tmp_path / "a.svg").read_bytes() == b"earlier"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.svg", "summary.md"]
+
+
+@pytest.mark.parametrize("read", [read_json, read_toml])
+@pytest.mark.parametrize("content", [None, b"\xff", b"{", b"a = " + b"[" * 100_000])
+def test_what_cannot_be_read_is_named(tmp_path, read, content):
+    path = tmp_path / "file"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ReportError, match=r"file: (cannot be read|not valid (JSON|TOML))"):
+        read(path)

@@ -54,3 +54,10 @@ def test_the_folder_is_no_part_of_the_machine(tmp_path):
 def test_a_fingerprint_is_a_short_name_for_a_file(tmp_path):
     (name,) = fingerprints(tmp_path, gpu_machine())
     assert re.fullmatch(r"cuda-nvidia-h200-[0-9a-f]{8}", name)
+
+
+@pytest.mark.parametrize("name", ["\ud800x", "torch\n## A heading", ""])
+def test_the_name_of_a_version_is_printable(tmp_path, name):
+    save(tmp_path, run(*pair(), machine=machine(versions=machine()["versions"] | {name: "1"})))
+    with pytest.raises(ReportError, match=r"versions has the name '.*', expected printable text"):
+        read_runs(tmp_path)

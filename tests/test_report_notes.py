@@ -31,6 +31,7 @@ def test_without_the_file_there_are_none(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
+        ('[notes]\n"m/0001_run" = "x"', "'m/0001_run' is the number of 0 runs, expected one (MACHINE/NNNN)"),
         ('[notes]\n"m/0003" = "x"', "'m/0003' is the number of 0 runs, expected one (MACHINE/NNNN)"),
         ('[notes]\n"m/0001" = 3', "the note on 'm/0001' is 3, expected printable text"),
         ('[notes]\n"m/0001" = "a\\u0007"', "the note on 'm/0001' is 'a\\x07', expected printable text"),

@@ -366,3 +366,16 @@ def test_an_optional_field_of_the_wrong_kind_is_refused(tmp_path, field, value):
     save(tmp_path, run(benchmark("onnx", **(CEILING | EARLY | {field: value}))))
     with pytest.raises(ReportError, match=f"has '{field}' = .*, expected "):
         read_runs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"ceiling_rounds_s": [1.0, 1.0, 1.0]}, "'ceiling_rounds_s' without 'ceiling_kind'"),
+        ({"time_per_output_token_s": None}, "no 'time_per_output_token_s' of 36 new tokens"),
+    ],
+)
+def test_facts_that_contradict_each_other_are_refused(tmp_path, facts, words):
+    save(tmp_path, run(benchmark("onnx", **facts)))
+    with pytest.raises(ReportError, match=words):
+        read_runs(tmp_path)

@@ -52,6 +52,7 @@ def test_numbers_stand_flush_right():
 def test_markup_is_escaped_and_plain_names_are_left_alone():
     assert escape("torch_tiled [1.2-1.3] gpt2-medium") == "torch_tiled [1.2-1.3] gpt2-medium"
     assert escape("|<$`*_x_ [a](b)") == r"\|\<\$\`\*\_x\_ [a\](b)"
+    assert escape("\\|>~&#") == r"\\\|\>\~\&\#"
 
 
 def test_the_first_table_is_the_onnx_loop_against_the_pytorch_loop(tmp_path):

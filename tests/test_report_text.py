@@ -68,3 +68,8 @@ def test_a_printed_duration_is_within_half_a_percent(seconds):
 def test_precisions_are_named_from_the_most_exact_one_on():
     cases = pd.DataFrame({"precision": ["int8", "of tomorrow", "fp16", "fp32", "int8"]})
     assert text.precision_text(cases) == "fp32, fp16, int8, of tomorrow"
+
+
+def test_greedy_is_said_once():
+    cases = pd.DataFrame({"temperature": [0.0, 0.0, 1.0], "top_k": [0, 50, 50]})
+    assert text.sampling_text(cases) == "greedy or temperature 1, top_k 50"

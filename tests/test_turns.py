@@ -151,11 +151,23 @@ def gate(tmp_path, monkeypatch):
         measured = {"base": COMMIT, "change": COMMIT, "rounds": 2, "missing": lacking or {}, "pairs": given}
         monkeypatch.setattr(change, "_measure", lambda *_: measured)
         (tmp_path / "b.toml").write_text(BUDGETS)
-        monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "step.md"))
-        where = ["--budgets", tmp_path / "b.toml", "--output", tmp_path / "out.json", "--calibrations", tmp_path]
+        monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / call.step))
+        where = ["--budgets", tmp_path / "b.toml", "--output", tmp_path / call.output, "--calibrations", tmp_path]
         return change.main(["--base", "HEAD", *map(str, where)])
 
+    call.step, call.output = "step.md", "out.json"
     return call
+
+
+@needs_git
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [({"step": "no/s.md"}, "s.md: cannot be written"), ({"output": "no/o.json"}, "no: no such folder")],
+)
+def test_what_cannot_be_written_is_no_regression(gate, capsys, where, words):
+    vars(gate).update(where)
+    assert gate(pairs(1.08)) == 2
+    assert words in capsys.readouterr().err
 
 
 @needs_git

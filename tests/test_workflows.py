@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from benchmarks.cases import GPU_GRID
+from gptloop.report.budgets import read_budgets
+
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").iterdir())
 GPU, CI, SPEED = (ROOT / ".github" / "workflows" / name for name in ("gpu.yml", "ci.yml", "speed.yml"))
@@ -113,8 +116,15 @@ def report_step(tmp_path):
 @pytest.mark.parametrize("status", [0, 1, 2])
 def test_the_gpu_job_ends_as_the_gate_does(report_step, tmp_path, status):
     (tmp_path / "reports" / "gpu-baseline.json").write_text("{}")
-    called = "python -m gptloop.report reports/ --baseline reports/gpu-baseline.json --fail-on-regression\n"
+    where = "--baseline reports/gpu-baseline.json --budgets benchmarks/gpu_budgets.toml"
+    called = f"python -m gptloop.report reports/ --fail-on-regression {where}\n"
     assert report_step(status) == (status, called, "")
+
+
+def test_the_gpu_jobs_cases_are_of_the_grid_that_it_measures():
+    gated = read_budgets(ROOT / "benchmarks" / "gpu_budgets.toml").cases
+    assert gated
+    assert set(gated) <= {f"{case.group} {contender}" for case in GPU_GRID for contender in case.contenders}
 
 
 def test_without_a_gpu_baseline_the_job_says_that_nothing_was_judged(report_step):

@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0; 1 for a regression, where verdicts count; 2 where no report could be made, and then the
-        folder is as it was, or where a verdict that counts could not be reached.
+        report is as it was (a baseline is replaced before it is judged against), where the report could not be added to
+        the job's summary, or where a verdict that counts could not be reached.
     """
     parser = _parser()
     options = parser.parse_args(arguments)

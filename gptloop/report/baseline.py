@@ -105,7 +105,7 @@ def judge_run(run: pd.DataFrame, path: Path, budgets: Budgets, folder: Path) -> 
     machine = run["machine"].iloc[0]
     same_machine = bool(machine == base["machine"].iloc[0])
     stored = _stored_floors(path)
-    if stored is None and same_machine:
+    if not stored and same_machine:
         stored = machine_floors(folder, run, budgets)
     floors = _Floors(stored if stored and same_machine else {}, budgets.stored_floor)
     verdicts = [_judge_case(case, base, run, budgets, floors, same_machine) for case in budgets.cases]
@@ -176,7 +176,7 @@ def _judge_case(
         return missing(case, budget, f"the baseline does not hold it{'' if now else ', nor does the run'}")
     if now is None:
         return missing(case, budget, "the run did not measure it, the baseline did; or it failed its parity check")
-    for name in CASE_FIELDS:
+    for name in (*CASE_FIELDS, "precision"):
         if before[name] != now[name]:
             other = f"{name} {before[name]!r}, now {now[name]!r}"
             return missing(case, budget, f"the baseline measured other work: {other}")
@@ -184,6 +184,9 @@ def _judge_case(
         if (rounds := len(row["rounds_s"])) < FEWEST_ROUNDS:
             return missing(case, budget, f"the {side} has {rounds} round, at least {FEWEST_ROUNDS} are needed")
     controls = [_find(rows, f"{case.rsplit(maxsplit=1)[0]} {BASELINE}") for rows in (base, run)]
+    for side, control, row in (("baseline", controls[0], before), ("run", controls[1], now)):
+        if control and (beside := len(control["rounds_s"])) != (rounds := len(row["rounds_s"])):
+            return missing(case, budget, f"the {side} has {rounds} rounds of it, and {beside} of the PyTorch loop")
     return verdict(
         case,
         unpaired_estimate(before["rounds_s"], now["rounds_s"]),
@@ -239,5 +242,8 @@ def _check_stable(path: Path, case: str, row: Row | None, budget: float, floor: 
 def _changed_files(folder: Path) -> list[str]:
     """Tracked files with changes, the report's own folder aside; none where there is no repository."""
     command = ["git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude)."]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+    except OSError as error:
+        raise ReportError(f"{folder}: git, which tells whether the checkout is clean: {error.strerror}") from error
     return [line[3:] for line in done.stdout.splitlines()]

@@ -20,7 +20,8 @@ class Budgets:
 
     Attributes:
         path: The file, for messages.
-        cases: The budget of each gated case, by "SIZE WORKLOAD CONTENDER".
+        cases: The budget of each gated case, by "SIZE WORKLOAD CONTENDER", or "SIZE WORKLOAD PRECISION CONTENDER"
+            where its group names a precision.
         resolution: The noise floor above which a machine can judge nothing.
         drift: How far the PyTorch loop may move from process to process before nothing beside it is judged.
         paired_floor: The noise floor assumed of change against base, where the machine was not calibrated.
@@ -49,7 +50,8 @@ def read_budgets(path: Path) -> Budgets:
         raise ReportError(f'{path}: no gated case; name one as [cases."SIZE WORKLOAD CONTENDER"]')
     budgets = {}
     for case, settings in cases.items():
-        if not isinstance(settings, dict) or len(case.split()) != 3 or not case.isprintable():
+        words = case.split(" ")
+        if not isinstance(settings, dict) or len(words) not in (3, 4) or not all(words) or not case.isprintable():
             raise ReportError(f'{path}: cases has {case!r}, expected [cases."SIZE WORKLOAD CONTENDER"]')
         _refuse_others(path, settings, {"budget"})
         budgets[case] = _fraction(path, {"budget": numbers["budget"], **settings}, "budget")

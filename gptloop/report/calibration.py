@@ -13,7 +13,7 @@ import numpy as np
 
 from gptloop.report.errors import ReportError
 from gptloop.report.machine import Machine, read_machine
-from gptloop.report.records import ROUNDS, Record, read_record
+from gptloop.report.records import COUNT, FLAG, RECORDS, ROUNDS, Record, read_record
 from gptloop.report.statistics import paired_noise_floor, process_effect, unpaired_noise_floor
 from gptloop.report.verdicts import Floor
 
@@ -95,11 +95,10 @@ def check_pair(place: str, pair: Any) -> None:
 
 def _calibration(path: Path, values: Mapping[str, Any], machine: Machine) -> Calibration | None:
     """None where too few pairs are in the file yet, or its models were tiny ones."""
-    try:
-        count, smoke, pairs = values["settings"]["calibration_pairs"], values["settings"]["smoke"], values["pairs"]
-        pairs = pairs[:count]
-    except (KeyError, TypeError) as error:
-        raise ReportError(f"{path}: a damaged proof: {type(error).__name__}: {error}") from error
+    record = Record(str(path), values)
+    settings = record.record("settings")
+    count, smoke = settings.field("calibration_pairs", COUNT), settings.field("smoke", FLAG)
+    pairs = record.field("pairs", RECORDS)[:count]
     if smoke or len(pairs) < count:
         return None
     for index, pair in enumerate(pairs, 1):

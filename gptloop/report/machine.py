@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from gptloop.report.records import COUNT, TEXT, TEXT_OR_NULL, Kind, Record
+from gptloop.report.errors import ReportError
+from gptloop.report.records import COUNT, TEXT, TEXT_OR_NULL, Kind, Record, is_text
 
 DEVICE = Kind("'cpu' or 'cuda'", lambda value: value in ("cpu", "cuda"))
 
@@ -51,6 +52,8 @@ def read_machine(info: Record) -> Machine:
     device = info.field("device", DEVICE)
     on_gpu = device == "cuda"
     versions = info.record("versions")
+    if unnamed := [name for name in versions.values if not is_text(name)]:
+        raise ReportError(f"{versions.place} has the name {unnamed[0]!a}, expected printable text")
     named = ((name, versions.field(name, TEXT_OR_NULL)) for name in sorted(versions.values) if name != "gptloop")
     return Machine(
         device=device,

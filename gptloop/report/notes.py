@@ -39,7 +39,7 @@ def read_notes(folder: Path, runs: Iterable[str]) -> dict[str, str]:
     for number, words in notes.items():
         if not is_text(words):
             raise ReportError(f"{path}: the note on {number!r} is {words!r}, expected printable text")
-        named = [name for name in names if name.startswith(f"{number}_")]
+        named = [name for name in names if name.split("_")[0] == number]
         if len(named) != 1:
             raise ReportError(f"{path}: {number!r} is the number of {len(named)} runs, expected one (MACHINE/NNNN)")
         found[named[0]] = words

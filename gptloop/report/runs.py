@@ -208,6 +208,11 @@ def _facts_of_benchmark(benchmark: Record) -> dict[str, Any]:
     parity = info.record("parity")
     if (early := [name for name in _EARLY if name in info.values]) and len(early) < len(_EARLY):
         raise ReportError(f"{info.place} has {', '.join(early)} without the others of {', '.join(_EARLY)}")
+    if info.values.get("ceiling_rounds_s") and "ceiling_kind" not in info.values:
+        raise ReportError(f"{info.place} has 'ceiling_rounds_s' without 'ceiling_kind'")
+    new_tokens = info.field("max_new_tokens", COUNT)
+    if new_tokens > 1 and info.field("time_per_output_token_s", NUMBER_OR_NULL) is None:
+        raise ReportError(f"{info.place} has no 'time_per_output_token_s' of {new_tokens} new tokens")
     return {
         "group": benchmark.field("group", TEXT),
         **{name: info.field(name, kind) for name, kind in _EXTRA_INFO.items()},

@@ -136,7 +136,8 @@ def workload_text(row: Row, cases: pd.DataFrame) -> str:
 def sampling_text(cases: pd.DataFrame) -> str:
     """How the cases drew their tokens: `temperature 1, top_k 50`, or `greedy`."""
     settings = cases[["temperature", "top_k"]].drop_duplicates().itertuples(index=False)
-    return " or ".join(f"temperature {t:g}, top_k {top_k}" if t > 0 else "greedy" for t, top_k in settings)
+    words = [f"temperature {t:g}, top_k {top_k}" if t > 0 else "greedy" for t, top_k in settings]
+    return " or ".join(dict.fromkeys(words))
 
 
 def commits_text(cases: pd.DataFrame) -> str:
