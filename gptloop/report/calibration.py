@@ -73,7 +73,7 @@ def find_calibration(folder: Path, machine: Machine) -> Calibration | None:
     for path in sorted(folder.glob("proof*.json")):
         record = read_record(path)
         if record.values.get("gptloop_kind") == PROOF and read_machine(record.record("machine")) == machine:
-            found = _calibration(path, record.values, machine) or found
+            found = _calibration(path, record, machine) or found
     return found
 
 
@@ -93,9 +93,8 @@ def check_pair(place: str, pair: Any) -> None:
             raise ReportError(f"{place}: arms of {case!r} differ in their number of rounds: {rounds}")
 
 
-def _calibration(path: Path, values: Mapping[str, Any], machine: Machine) -> Calibration | None:
+def _calibration(path: Path, record: Record, machine: Machine) -> Calibration | None:
     """None where too few pairs are in the file yet, or its models were tiny ones."""
-    record = Record(str(path), values)
     settings = record.record("settings")
     count, smoke = settings.field("calibration_pairs", COUNT), settings.field("smoke", FLAG)
     pairs = record.field("pairs", RECORDS)[:count]

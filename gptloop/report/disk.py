@@ -7,11 +7,13 @@ import json
 import os
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gptloop.report.errors import ReportError
+
+T = TypeVar("T")
 
 
 def read_json(path: Path) -> Any:
@@ -20,12 +22,7 @@ def read_json(path: Path) -> Any:
     Raises:
         ReportError: If it cannot be read, or is not JSON.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ReportError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ReportError(f"{path}: not valid JSON, truncated perhaps: {error}") from error
+    return _read(path, json.loads, "JSON, truncated perhaps")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -34,12 +31,16 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         ReportError: If it cannot be read, or is not TOML.
     """
+    return _read(path, tomllib.loads, "TOML")
+
+
+def _read(path: Path, parse: Callable[[str], T], what: str) -> T:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ReportError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise ReportError(f"{path}: not valid TOML: {error}") from error
+        raise ReportError(f"{path}: not valid {what}: {error}") from error
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
