@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.cases import Workload
 from benchmarks.contenders import Files, load, prompt_ids
 from benchmarks.timing import timed
-from gptloop.huge_pages import on_huge_pages
+from gptloop.runtime.huge_pages import on_huge_pages
 
 
 def main(job_json: str) -> None:

@@ -1,9 +1,9 @@
 """How fast a generate call could be on this machine: its matrix products alone, and its weights' way from memory.
 
-- Products: the graphs of gptloop.graph.products in ONNX Runtime, with the same threads and the file's own tensors, once
-  at the prefill's shapes and once per further token at a decode step's; with weights and of attention apart, then the
-  sum of both. Inputs and outputs are bound to memory that stays in the caches, as activations do; but for K and V, of
-  which each layer has its own.
+- Products: the graphs of gptloop.graph.variants.products in ONNX Runtime, with the same threads and the file's own
+  tensors, once at the prefill's shapes and once per further token at a decode step's; with weights and of attention
+  apart, then the sum of both. Inputs and outputs are bound to memory that stays in the caches, as activations do; but
+  for K and V, of which each layer has its own.
 - Bandwidth: each pass reads every matrix once. The time for that is the matrices' bytes over the bandwidth of reading
   a buffer far larger than the caches, by the same number of threads, by whichever of several reductions is fastest.
 
@@ -27,9 +27,9 @@ import torch
 
 from benchmarks.cases import Workload
 from benchmarks.timing import timed
-from gptloop.exporter import read_exported
+from gptloop.exporter.exported import read_exported
 from gptloop.graph.loop import block_bounds
-from gptloop.graph.products import (
+from gptloop.graph.variants.products import (
     BLOCK,
     EARLIER,
     LAST_ROWS,
@@ -39,8 +39,8 @@ from gptloop.graph.products import (
     build_products,
     product_bytes,
 )
-from gptloop.huge_pages import on_huge_pages
-from gptloop.session import open_session, session_options
+from gptloop.runtime.huge_pages import on_huge_pages
+from gptloop.runtime.session import open_session, session_options
 
 BUFFER_BYTES = 1 << 29  # many times the last-level cache of the servers at hand (32 MiB to 256 MiB)
 READS = 5

@@ -18,7 +18,8 @@ from benchmarks.cases import Case, grid
 from benchmarks.contenders import Files
 from benchmarks.measure import Measurement, Say, measure
 from gptloop import export
-from gptloop.checkpoint import download, random_model
+from gptloop.checkpoint.hub import download
+from gptloop.checkpoint.seeded import random_model
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

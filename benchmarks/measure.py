@@ -18,19 +18,19 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import cuda_machine as gpu
 from benchmarks.cases import BASELINE, Case, Workload
 from benchmarks.ceiling import AttentionProducts, Call, Floor, MemoryRead, Products, floors
 from benchmarks.contenders import KINDS, AbsentError, Contender, Files, Tokens, arguments, load, prepare, prompt_ids
 from benchmarks.contenders.apart import Apart
-from benchmarks.cores import CorePass, core_pass
-from benchmarks.cuda_trace import Counts, trace_steps
+from benchmarks.machine import cuda
+from benchmarks.machine.cores import CorePass, core_pass
+from benchmarks.machine.cuda_trace import Counts, trace_steps
 from benchmarks.timing import interleave
 from benchmarks.turn_worker import rest
-from gptloop.evaluate import Evaluation, compare, evaluate
-from gptloop.huge_pages import on_huge_pages
-from gptloop.parity import Judge, Parity, ParityError, check_quality
-from gptloop.request import check_request
+from gptloop.reference.evaluate import Evaluation, compare, evaluate
+from gptloop.reference.parity import Judge, Parity, ParityError, check_quality
+from gptloop.runtime.huge_pages import on_huge_pages
+from gptloop.runtime.request import check_request
 
 Say = Callable[[str], None]
 
@@ -116,10 +116,10 @@ def measure(
         try:
             prepare(name, files)
             with on_huge_pages(wanted=device == "cpu"):  # for everybody what OnnxLoop does for itself
-                start, used_bytes = time.perf_counter(), gpu.used_bytes(device)
+                start, used_bytes = time.perf_counter(), cuda.used_bytes(device)
                 loaded[name] = load(name, files, device=device, threads=threads)
                 results[name].load_s = time.perf_counter() - start
-            results[name].device_bytes = gpu.growth(used_bytes, device)
+            results[name].device_bytes = cuda.growth(used_bytes, device)
         except AbsentError as error:
             say(f"{name} is absent: {error}")
             results[name].absent = str(error)
@@ -132,7 +132,7 @@ def measure(
         say("the GPU's bandwidth and rate")
         for name in passed:
             rounds = len(results[name].rounds_s)
-            results[name].floors = gpu.floors(config, case.workload, results[name].precision, rounds)
+            results[name].floors = cuda.floors(config, case.workload, results[name].precision, rounds)
     if case.traced:
         _trace(case, ids, passed, results, say)
     for contender in loaded.values():
@@ -167,9 +167,9 @@ def _check(
         say(f"parity of {name}")
         kind = KINDS[name]
         greedy = kind.parity == "greedy"
-        used_bytes = gpu.used_bytes(device)
+        used_bytes = cuda.used_bytes(device)
         found = contender.generate(ids, case.workload, max_new_tokens=case.workload.max_new_tokens, greedy=greedy)
-        if growth := gpu.growth(used_bytes, device):
+        if growth := cuda.growth(used_bytes, device):
             results[name].device_bytes = growth + (results[name].device_bytes or 0)
         try:
             if kind.parity == "quality":

@@ -16,8 +16,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.cases import Case
 from benchmarks.measure import Measurement
-from gptloop.metrics import time_per_output_token_s, tokens_per_s
-from gptloop.parity import Parity, ParityError
+from gptloop.reference.parity import Parity, ParityError
+from gptloop.report.metrics import time_per_output_token_s, tokens_per_s
 
 SCHEMA = 1
 

@@ -4,14 +4,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gptloop.exporter import export
-    from gptloop.onnx_loop import OnnxLoop
-    from gptloop.torch_loop import TorchLoop
+    from gptloop.exporter.export import export
+    from gptloop.reference.torch_loop import TorchLoop
+    from gptloop.runtime.onnx_loop import OnnxLoop
 
 __all__ = ["OnnxLoop", "TorchLoop", "export"]
 
 # Imported on first use: a server that only runs an exported file should not wait for torch and transformers.
-_HOMES = {"OnnxLoop": "gptloop.onnx_loop", "TorchLoop": "gptloop.torch_loop", "export": "gptloop.exporter"}
+_HOMES = {
+    "OnnxLoop": "gptloop.runtime.onnx_loop",
+    "TorchLoop": "gptloop.reference.torch_loop",
+    "export": "gptloop.exporter.export",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Names that the graph, the runtimes and the file agree on, and the key to its dimensions.
+"""What the graph, the runtimes and the file agree on: names, the random numbers, and the key to the dimensions.
 
 Dimensions, as they appear in shape comments and suffixes (`query_BHRd`):
 
@@ -39,12 +39,13 @@ META_WEIGHTS = "gptloop_weights"
 META_CONFIG = "gptloop_config"
 META_PRECISION = "gptloop_precision"
 META_OPSET = "gptloop_opset"
-META_FLAVOR = "gptloop_flavor"  # "standard", also where absent, or one of gptloop.graph.lean's
+META_FLAVOR = "gptloop_flavor"  # "standard", also where absent, or one of gptloop.graph.variants.lean's
 META_MAX_NEW_TOKENS = "gptloop_max_new_tokens"  # where it is fixed
 META_TOKENIZER = "gptloop_tokenizer"  # name of the file beside the model; absent where there is none
 
-# The two graphs of gptloop.graph.step, run by benchmarks.contenders.onnx_step. The prefill has the inputs above, and
-# outputs handed.*, which every step reads, and carried.*, which a step takes and gives back as next.carried.*.
+# The two graphs of gptloop.graph.variants.step, run by benchmarks.contenders.onnx_step. The prefill has the inputs
+# above, and outputs handed.*, which every step reads, and carried.*, which a step takes and gives back as
+# next.carried.*.
 STEP = "step"  # int64 []: how many tokens each row has generated
 HANDED = "handed"
 CARRIED = "carried"
@@ -52,3 +53,12 @@ NEXT = "next."
 GO_ON = "go_on"  # bool []: whether some row has not ended
 STEP_LOGPROBS = ("logprob", "raw_logprob")  # float32 [S]
 CARRIED_TOKENS = f"{CARRIED}.tokens_ST"
+
+# Activation functions, by transformers' names. The tanh forms differ in how they are computed, not in what.
+ACTIVATIONS = ("gelu", "gelu_fast", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh")
+
+# The random numbers are Threefry-2x32-20 with these constants (Random123). The key is a prompt's seed (low 32 bits,
+# high 32 bits), the counter (candidate, step); a uniform number is the upper 24 bits of the first output word.
+THREEFRY_ROUNDS = 20
+THREEFRY_ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
+THREEFRY_KEY_PARITY = 0x1BD11BDA

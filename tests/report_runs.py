@@ -5,7 +5,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from gptloop import metrics
+from gptloop.report import metrics
 
 TITLES = {
     "1x1": "one prompt, one candidate",

@@ -9,15 +9,17 @@ import numpy as np
 import onnx
 import pytest
 
-from gptloop import OnnxLoop, checkpoint, inspect
-from gptloop.__main__ import main
+from gptloop import OnnxLoop
+from gptloop.checkpoint import seeded
+from gptloop.cli import main
+from gptloop.exporter import inspect
 
 
 @pytest.fixture
 def tiny_size(monkeypatch):
     """gpt2, but tiny."""
     size = {"n_layer": 1, "n_embd": 16, "n_head": 2, "vocab_size": 31, "n_positions": 16}
-    monkeypatch.setitem(checkpoint.SIZES, "gpt2", size)
+    monkeypatch.setitem(seeded.SIZES, "gpt2", size)
 
 
 def error_line(capsys) -> str:

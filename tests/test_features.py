@@ -23,9 +23,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from gptloop.parity import Judge
-from gptloop.request import check_request
-from gptloop.threefry import uniforms
+from gptloop.reference.parity import Judge
+from gptloop.runtime.request import check_request
+from gptloop.runtime.threefry import uniforms
 
 V = 97
 # Log-probabilities are sums of a few float32 numbers near 10 in magnitude, whose last bit is 1e-6.

@@ -1,7 +1,8 @@
 """Generation: OnnxLoop, TorchLoop, Hugging Face and onnx's ReferenceEvaluator give the same tokens.
 
-Where two of our own loops are compared while sampling, a difference is judged as gptloop.parity rules. Elsewhere tokens
-are compared for equality: over these few thousand draws with fixed seeds no near-tie stands in the way.
+Where two of our own loops are compared while sampling, a difference is judged as gptloop.reference.parity rules.
+Elsewhere tokens are compared for equality: over these few thousand draws with fixed seeds no near-tie stands in the
+way.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +18,9 @@ from onnx.reference import ReferenceEvaluator
 from gptloop import OnnxLoop, TorchLoop
 from gptloop.graph.transformer import ACTIVATIONS
 from gptloop.model_file import graphs
-from gptloop.onnx_loop import feeds
-from gptloop.parity import Judge
-from gptloop.request import check_request
+from gptloop.reference.parity import Judge
+from gptloop.runtime.onnx_loop import feeds
+from gptloop.runtime.request import check_request
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

@@ -18,9 +18,9 @@ from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_loop import Loop as ReferenceLoopOperator
 
 from gptloop import names
-from gptloop.loop import Loop, Outputs
-from gptloop.onnx_loop import feeds
-from gptloop.request import Bounds, Request
+from gptloop.runtime.loop import Loop, Outputs
+from gptloop.runtime.onnx_loop import feeds
+from gptloop.runtime.request import Bounds, Request
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

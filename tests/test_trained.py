@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from gptloop import TorchLoop
-from gptloop.parity import Judge
-from gptloop.request import check_request
+from gptloop.reference.parity import Judge
+from gptloop.runtime.request import check_request
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

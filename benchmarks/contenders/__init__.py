@@ -111,8 +111,8 @@ class Files:
 class Contender(Protocol):
     """A loaded implementation.
 
-    One whose parity is its quality may have `score`, a `gptloop.evaluate.Scorer`; without it, the exported file of its
-    precision is scored.
+    One whose parity is its quality may have `score`, a `gptloop.reference.evaluate.Scorer`; without it, the exported
+    file of its precision is scored.
     """
 
     def generate(self, ids: Tokens, workload: Workload, *, max_new_tokens: int, greedy: bool = False) -> Tokens:
@@ -168,7 +168,7 @@ class OfLoop:
     """A contender that is one of gptloop's loops, or has their call.
 
     Args:
-        loop: With a method `generate` that takes `gptloop.loop.Loop.generate`'s arguments.
+        loop: With a method `generate` that takes `gptloop.runtime.loop.Loop.generate`'s arguments.
     """
 
     def __init__(self, loop: Any):

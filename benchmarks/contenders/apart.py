@@ -18,7 +18,7 @@ import numpy.typing as npt
 from benchmarks.cases import Workload
 from benchmarks.contenders import Contender, Tokens
 from benchmarks.turn_worker import rest
-from gptloop.huge_pages import on_huge_pages
+from gptloop.runtime.huge_pages import on_huge_pages
 
 
 class Apart:
@@ -52,7 +52,7 @@ class Apart:
         return tokens
 
     def score(self, ids: Tokens) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-        """As `gptloop.evaluate.Scorer`."""
+        """As `gptloop.reference.evaluate.Scorer`."""
         scored: tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]] = self._ask("score", ids)
         return scored
 

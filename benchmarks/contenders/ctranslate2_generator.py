@@ -105,7 +105,7 @@ class CTranslate2:
         return np.array([tokens for result in results for tokens in result.sequences_ids])
 
     def score(self, ids: Tokens) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-        """As `gptloop.evaluate.Scorer`."""
+        """As `gptloop.reference.evaluate.Scorer`."""
         text = self._ctranslate2.StorageView.from_array(ids[None].astype(np.int32))
         lengths = self._ctranslate2.StorageView.from_array(np.array([len(ids)], np.int32))
         logprobs = np.array(self._generator.forward_batch(text, lengths, return_log_probs=True))[0, :-1]

@@ -9,7 +9,7 @@ from transformers import GPT2LMHeadModel
 
 from benchmarks.cases import Workload
 from benchmarks.contenders import Files, Tokens
-from gptloop.checkpoint import TORCH_TYPES
+from gptloop.checkpoint.checkpoint import TORCH_TYPES
 
 
 def load(name: str, files: Files, *, device: str, threads: int) -> "HuggingFace":

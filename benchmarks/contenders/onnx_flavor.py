@@ -1,4 +1,4 @@
-"""The exported file in one of the flavors for a GPU that have a Loop (gptloop.graph.lean)."""
+"""The exported file in one of the flavors for a GPU that have a Loop (gptloop.graph.variants.lean)."""
 
 from pathlib import Path
 

@@ -1,8 +1,8 @@
 """One decode step at a time, driven from Python with IO binding: shows what the Loop inside the graph is worth.
 
-Two graphs (gptloop.graph.step), in a session each: prefill with the first token, and a decode step, sampling included.
-K and V stay in ONNX Runtime's own memory: a step's outputs are bound as the next one's inputs, and no array is made or
-copied in Python but the tokens at the end. Both files share the data file of the exported model.
+Two graphs (gptloop.graph.variants.step), in a session each: prefill with the first token, and a decode step, sampling
+included. K and V stay in ONNX Runtime's own memory: a step's outputs are bound as the next one's inputs, and no array
+is made or copied in Python but the tokens at the end. Both files share the data file of the exported model.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import onnxruntime as ort
 
 from benchmarks.contenders import Files, OfLoop, onnx_loop
 from gptloop import names
-from gptloop.loop import Loop, Outputs
 from gptloop.model_file import read_model
-from gptloop.onnx_loop import feeds
-from gptloop.request import Request
-from gptloop.session import open_session, session_options
+from gptloop.runtime.loop import Loop, Outputs
+from gptloop.runtime.onnx_loop import feeds
+from gptloop.runtime.request import Request
+from gptloop.runtime.session import open_session, session_options
 
 # Parts of the names of what a decode step reads on the CPU, on a GPU, too: shapes, sizes and the conditions of Ifs.
 ON_HOST = (
@@ -53,8 +53,8 @@ def export_step(path: Path) -> None:
     """Write the two graphs of an exported model beside it; their weights are the model's own data file."""
     import onnx_ir as ir  # noqa: PLC0415  (who runs the graphs needs nothing that authors them)
 
-    from gptloop.exporter import read_exported  # noqa: PLC0415
-    from gptloop.graph.step import build_step  # noqa: PLC0415
+    from gptloop.exporter.exported import read_exported  # noqa: PLC0415
+    from gptloop.graph.variants.step import build_step  # noqa: PLC0415
 
     for part, model in build_step(*read_exported(path))._asdict().items():
         ir.save(model, _path(path, part))

@@ -1,4 +1,6 @@
-"""Every step written out, without a Loop, and on a GPU captured as one CUDA graph (gptloop.graph.lean, "unrolled").
+"""Every step written out, without a Loop, and on a GPU captured as one CUDA graph.
+
+The flavor "unrolled" of gptloop.graph.variants.lean.
 
 A file is made for each number of new tokens that is asked for, in the warm-up. On a GPU each holds weights of its own.
 """

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 
 from benchmarks.contenders import AbsentError, Files, OfLoop
 from gptloop import names
-from gptloop.loop import Loop, Outputs
 from gptloop.model_file import read_model
-from gptloop.onnx_loop import feeds
-from gptloop.request import Request
+from gptloop.runtime.loop import Loop, Outputs
+from gptloop.runtime.onnx_loop import feeds
+from gptloop.runtime.request import Request
 
 
 def load(name: str, files: Files, *, device: str, threads: int) -> OfLoop:

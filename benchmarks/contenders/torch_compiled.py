@@ -15,7 +15,7 @@ from transformers import CompileConfig
 from benchmarks.cases import Workload
 from benchmarks.contenders import AbsentError, Files, Tokens
 from benchmarks.contenders.hf_generate import HuggingFace
-from gptloop.checkpoint import TORCH_TYPES
+from gptloop.checkpoint.checkpoint import TORCH_TYPES
 
 
 def load(name: str, files: Files, *, device: str, threads: int) -> "CompiledHuggingFace":

@@ -22,7 +22,7 @@ import torch
 from benchmarks.contenders import AbsentError, Files, OfLoop, Tokens
 from gptloop import TorchLoop
 from gptloop.checkpoint import Checkpoint, Model
-from gptloop.exporter import quantize
+from gptloop.exporter.int8 import quantize
 
 
 def load(name: str, files: Files, *, device: str, threads: int) -> Int8Contender:
@@ -54,7 +54,7 @@ class TorchInt8Loop(TorchLoop):
 
     @torch.inference_mode()
     def score(self, ids: Tokens) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-        """As `gptloop.evaluate.Scorer`."""
+        """As `gptloop.reference.evaluate.Scorer`."""
         x = self._w["wte.weight"][ids] + self._w["wpe.weight"][: len(ids)]
         H, D = self.config.n_head, self.config.n_embd
         cache = [torch.empty(2, 1, H, len(ids), D // H) for _ in range(self.config.n_layer)]
@@ -73,7 +73,7 @@ class Int8Contender(OfLoop):
     """A TorchInt8Loop with its quality."""
 
     def score(self, ids: Tokens) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-        """As `gptloop.evaluate.Scorer`."""
+        """As `gptloop.reference.evaluate.Scorer`."""
         return self.loop.score(ids)
 
 

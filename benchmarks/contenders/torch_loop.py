@@ -2,7 +2,7 @@
 
 from benchmarks.contenders import Files, OfLoop
 from gptloop import TorchLoop
-from gptloop.checkpoint import TORCH_TYPES
+from gptloop.checkpoint.checkpoint import TORCH_TYPES
 
 
 def load(name: str, files: Files, *, device: str, threads: int) -> OfLoop:

@@ -4,8 +4,8 @@ import torch
 
 from benchmarks.contenders import Files, OfLoop
 from gptloop import TorchLoop
-from gptloop.checkpoint import TORCH_TYPES
-from gptloop.torch_loop import Padding
+from gptloop.checkpoint.checkpoint import TORCH_TYPES
+from gptloop.reference.torch_loop import Padding
 
 
 def load(name: str, files: Files, *, device: str, threads: int) -> OfLoop:

@@ -37,7 +37,7 @@ def on_host(op: OpBuilder, call: Call, x: ir.Value | int) -> ir.Value:
 def uniforms(op: OpBuilder, seed: ir.Value, call: Call) -> ir.Value:
     """The call's uniform numbers, one per row and step; float32 [N, S, 1].
 
-    Keyed by the prompt's seed and counted by (candidate, step), as gptloop.threefry has it.
+    Keyed by the prompt's seed and counted by (candidate, step), as gptloop.runtime.threefry has it.
     """
 
     def count(size_1: ir.Value) -> threefry.Word:

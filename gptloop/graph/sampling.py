@@ -1,10 +1,10 @@
 """From logits to one token per row: temperature, top-k, top-p, min-p, and the draw by inverse CDF.
 
 Knows nothing of the transformer or of where the uniform numbers come from. The rule, the same as
-`gptloop.torch_sampling`'s, has the order and meaning of Hugging Face's logits processors: divide by the temperature,
-keep the `top_k` largest logits (of equal ones, the lower ids), then what `top_p` and `min_p` leave. Then run through
-the kept ids in ascending order until the running sum of their probabilities exceeds the uniform number. Ascending ids,
-not descending logits, so that two nearly equal logits may change ranks without changing the draw.
+`gptloop.reference.sampling`'s, has the order and meaning of Hugging Face's logits processors: divide by the
+temperature, keep the `top_k` largest logits (of equal ones, the lower ids), then what `top_p` and `min_p` leave. Then
+run through the kept ids in ascending order until the running sum of their probabilities exceeds the uniform number.
+Ascending ids, not descending logits, so that two nearly equal logits may change ranks without changing the draw.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A 32-bit word is held as two 16-bit limbs in int32 tensors, and only Add, Mul, D
 that no runtime's handling of unsigned overflow, shifts or narrowed integer types can change a bit. The largest
 intermediate value is 65535 * 2^15 < 2^31.
 
-Knows nothing of sampling. `gptloop.threefry` is the same generator in numpy.
+Knows nothing of sampling. `gptloop.runtime.threefry` is the same generator in numpy.
 
 Source: Salmon, Moraes, Dror, Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011; Random123.
 """
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import onnx_ir as ir
 from onnxscript import OpBuilder
 
-from gptloop.threefry import KEY_PARITY, ROTATIONS, ROUNDS
+from gptloop.names import THREEFRY_KEY_PARITY, THREEFRY_ROTATIONS, THREEFRY_ROUNDS
 
 LIMB = 1 << 16
 
@@ -47,12 +47,12 @@ def words_of_int64(op: OpBuilder, value: ir.Value) -> tuple[Word, Word]:
 
 def threefry2x32(op: OpBuilder, key: tuple[Word, Word], counter: tuple[Word, Word]) -> tuple[Word, Word]:
     """Encrypt `counter` under `key`; key and counter broadcast against each other."""
-    schedule = (*key, _xor(op, _xor(op, *key), Word(KEY_PARITY >> 16, KEY_PARITY & 0xFFFF)))
+    schedule = (*key, _xor(op, _xor(op, *key), Word(THREEFRY_KEY_PARITY >> 16, THREEFRY_KEY_PARITY & 0xFFFF)))
 
     x0, x1 = _add(op, counter[0], schedule[0]), _add(op, counter[1], schedule[1])
-    for round_ in range(ROUNDS):
+    for round_ in range(THREEFRY_ROUNDS):
         x0 = _add(op, x0, x1)
-        x1 = _xor(op, _rotate_left(op, x1, ROTATIONS[round_ % 8]), x0)
+        x1 = _xor(op, _rotate_left(op, x1, THREEFRY_ROTATIONS[round_ % 8]), x0)
         if round_ % 4 == 3:
             injection = round_ // 4 + 1
             x0 = _add(op, x0, schedule[injection % 3])

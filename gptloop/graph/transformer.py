@@ -19,7 +19,6 @@ from gptloop.graph.scope import scope
 from gptloop.graph.weights import Weights
 
 ACTIVATIONS: dict[str, Callable[[OpBuilder, ir.Value], ir.Value]] = {
-    # transformers' names. The tanh forms differ in how they are computed, not in what.
     "gelu_new": lambda op, x: op.Gelu(x, approximate="tanh"),
     "gelu_pytorch_tanh": lambda op, x: op.Gelu(x, approximate="tanh"),
     "gelu_fast": lambda op, x: op.Gelu(x, approximate="tanh"),
@@ -38,7 +37,7 @@ class Transformer:
     """The layers of one checkpoint, as functions on graph values.
 
     Args:
-        config: A `transformers.GPT2Config` whose activation function is one of `ACTIVATIONS`.
+        config: A `transformers.GPT2Config` whose activation function is one of `gptloop.names.ACTIVATIONS`.
         weights: The checkpoint's tensors in the graph.
     """
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from gptloop.console import reader_may_leave
 from gptloop.report import (
     ReportError,
     append_text,
@@ -24,7 +25,6 @@ from gptloop.report import (
     summary_markdown,
     write_files,
 )
-from gptloop.stdout import reader_may_leave
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         "--budgets",
         type=Path,
         metavar="FILE",
-        default=Path("benchmarks/budgets.toml"),
+        default=Path("benchmarks/gate/budgets.toml"),
         help="gated cases and what they may cost (default: %(default)s)",
     )
     return parser

@@ -40,7 +40,7 @@ def read_budgets(path: Path) -> Budgets:
     """Read a budget file.
 
     Raises:
-        ReportError: If it cannot be read, or holds anything but what `benchmarks/budgets.toml` explains.
+        ReportError: If it cannot be read, or holds anything but what `benchmarks/gate/budgets.toml` explains.
     """
     content = read_toml(path)
     _refuse_others(path, content, {*_NUMBERS, "cases"})

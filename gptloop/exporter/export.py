@@ -1,0 +1,119 @@
+"""From a checkpoint to an ONNX file, in one call."""
+
+from __future__ import annotations
+
+import json
+from importlib import metadata
+from pathlib import Path
+
+from gptloop import graph, names
+from gptloop.checkpoint import Checkpoint, Model, open_checkpoint
+from gptloop.checkpoint.tokenizer import read_tokenizer
+from gptloop.exporter.files import Progress, commit, initial_tensors, write_data, write_tokenizer
+from gptloop.exporter.orphans import remove_orphans
+from gptloop.exporter.tensors import PRECISIONS, stored_tensors
+from gptloop.graph.variants.lean import FLAVORS, build_lean
+from gptloop.values import whole_number
+
+PROTOBUF_MAX_BYTES = 2**31 - 1
+
+
+def export(
+    model: Model | Checkpoint,
+    path: str | Path,
+    *,
+    precision: str = "fp32",
+    flavor: str = "standard",
+    max_new_tokens: int | None = None,
+    single_file: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Write a GPT-2 checkpoint as one ONNX model whose single `run` generates.
+
+    The weights go into a file beside it, `<stem>-<hash of the content>.data`, and the tokenizer of a hub id or a
+    directory, if it has one, into `<stem>-<hash of the content>.tokenizer.json`. The rename of the .onnx file, which
+    names both, is the one commit point: an export that ends before it leaves whatever stood at `path` as it was; after
+    it, files that no model names any more are removed. One export at a time may write to one path.
+
+    Args:
+        model: A GPT2LMHeadModel, a hub id, or a local directory with config.json and safetensors.
+        path: The .onnx file to write; its folder must exist.
+        precision: "fp32"; "fp16" or "bf16": weights, activations and KV cache in half precision; or "int8": matrices
+            in 8 bits, about a quarter of the size.
+        flavor: "standard"; or "lean", "fixed", "fused" or "unrolled", graphs for a GPU that sample by temperature and
+            one top_k and end at max_new_tokens only (gptloop.graph.variants.lean says how they differ).
+        max_new_tokens: The number that an "unrolled" graph generates; of no other flavor.
+        single_file: Put the weights into the .onnx file itself; up to protobuf's 2 GB.
+        progress: Called with (tensors written, tensors in all).
+
+    Returns:
+        `path`.
+
+    Raises:
+        ValueError: If the precision or flavor is unknown or max_new_tokens does not fit it, the path does not end in
+            .onnx, the configuration is not supported, the tokenizer cannot be read, a single file would be too large,
+            or a weight is beyond the precision's range.
+        FileNotFoundError: If the folder of `path` or a file of the checkpoint does not exist.
+    """
+    path = Path(path)
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    _check_flavor(flavor, precision, max_new_tokens)
+    if path.suffix != ".onnx":
+        raise ValueError(f"the model file must end in .onnx, got {path.name!r}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no such folder: {path.parent}")
+    if path.is_dir():
+        raise ValueError(f"the model file cannot be a folder: {path}")
+    checkpoint = open_checkpoint(model)
+    if flavor == "standard":
+        tensors = stored_tensors(checkpoint, precision)
+        # A single file would hold them twice.
+        onnx_model = graph.build(checkpoint.config, tensors, precision, repeat_weights=not single_file)
+    else:
+        tensors = stored_tensors(checkpoint, precision)
+        onnx_model = build_lean(checkpoint.config, tensors, precision, flavor, max_new_tokens)
+    onnx_model.metadata_props.update(describe(checkpoint, precision))
+    onnx_model.metadata_props[names.META_FLAVOR] = flavor
+    if max_new_tokens is not None:
+        onnx_model.metadata_props[names.META_MAX_NEW_TOKENS] = str(max_new_tokens)
+    if single_file:
+        size = sum(tensor.nbytes for tensor in initial_tensors(onnx_model))
+        if size > PROTOBUF_MAX_BYTES:
+            raise ValueError(f"weights of {size} bytes do not fit a single file, protobuf ends at {PROTOBUF_MAX_BYTES}")
+    tokenizer = checkpoint.directory and read_tokenizer(checkpoint.directory)
+    try:
+        if tokenizer:
+            onnx_model.metadata_props[names.META_TOKENIZER] = write_tokenizer(tokenizer, path)
+        if not single_file:
+            write_data(onnx_model, path, progress)
+        commit(onnx_model, path)
+    finally:
+        remove_orphans(path)
+    return path
+
+
+def _check_flavor(flavor: str, precision: str, max_new_tokens: int | None) -> None:
+    if flavor not in ("standard", *FLAVORS):
+        raise ValueError(f"flavor must be one of standard, {', '.join(FLAVORS)}, got {flavor!r}")
+    if flavor == "fused" and precision == "int8":
+        raise ValueError("flavor 'fused' is for floating-point precisions, got precision 'int8'")
+    if flavor != "unrolled":
+        if max_new_tokens is not None:
+            raise ValueError(f"max_new_tokens is fixed in flavor 'unrolled' only, got {max_new_tokens} for {flavor!r}")
+    elif max_new_tokens is None:
+        raise ValueError("flavor 'unrolled' needs max_new_tokens, the number of steps that are written out")
+    else:
+        whole_number("max_new_tokens", max_new_tokens, at_least=1)
+
+
+def describe(checkpoint: Checkpoint, precision: str) -> dict[str, str]:
+    """The file's metadata."""
+    return {
+        names.META_VERSION: metadata.version("gptloop"),
+        names.META_SOURCE: checkpoint.source,
+        names.META_WEIGHTS: checkpoint.weights,
+        names.META_CONFIG: json.dumps(checkpoint.config.to_dict(), sort_keys=True),
+        names.META_PRECISION: precision,
+        names.META_OPSET: str(graph.OPSET),
+    }

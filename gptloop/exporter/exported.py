@@ -1,0 +1,38 @@
+"""What an exported file was made of, for another graph of the same tensors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import onnx_ir as ir
+
+from gptloop import names
+from gptloop.model_file import read_model
+
+
+class Exported(NamedTuple):
+    """What an exported file was made of, for another graph of the same tensors."""
+
+    config: Any
+    tensors: dict[str, ir.TensorProtocol]
+    precision: str
+
+
+def read_exported(path: Path) -> Exported:
+    """Configuration and tensors of an exported file; the tensors stay where they are until they are read.
+
+    A model of them that is saved in the same folder shares the data file.
+
+    Raises:
+        FileNotFoundError: As `gptloop.model_file.read_model`.
+        ValueError: Likewise.
+    """
+    metadata = read_model(path).metadata
+    values = ir.load(path).graph.initializers
+    stored = {name: value.const_value for name, value in values.items() if not name.startswith("const_")}
+    tensors = {name: tensor for name, tensor in stored.items() if tensor is not None}
+    config = SimpleNamespace(**json.loads(metadata[names.META_CONFIG]))
+    return Exported(config, tensors, metadata[names.META_PRECISION])

@@ -1,0 +1,81 @@
+"""A checkpoint's tensors as the graph stores them, by precision; each is computed only while it is written."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Sequence
+
+import onnx_ir as ir
+import torch
+
+from gptloop.checkpoint import Checkpoint
+from gptloop.checkpoint.checkpoint import TORCH_TYPES
+from gptloop.checkpoint.config import query_scale
+from gptloop.exporter.int8 import quantize
+from gptloop.graph.model import FLOAT_TYPES
+from gptloop.graph.weights import SCALE
+
+PRECISIONS = (*FLOAT_TYPES, "int8")
+
+
+def stored_tensors(checkpoint: Checkpoint, precision: str) -> dict[str, ir.TensorProtocol]:
+    """The checkpoint's tensors as the graph wants them, each computed only while it is written."""
+    stored: dict[str, ir.TensorProtocol] = {}
+    for name, tensor in checkpoint.tensors.items():
+        if precision == "int8" and tensor.ndim == 2:
+            stored |= _lazy_int8(checkpoint, name)
+        else:
+            dtype = "fp32" if precision == "int8" else precision
+            read = functools.partial(_rounded, checkpoint, name, TORCH_TYPES[dtype])
+            stored[name] = _lazy(name, tensor.shape, FLOAT_TYPES[dtype], read)
+    return stored
+
+
+def _rounded(checkpoint: Checkpoint, name: str, dtype: torch.dtype) -> torch.Tensor:
+    tensor = _read(checkpoint, name)
+    rounded = tensor.to(dtype)
+    if dtype != torch.float32 and not rounded.isfinite().all():
+        raise ValueError(
+            f"{name} goes up to {tensor.abs().max():g}, beyond the largest {dtype} number {torch.finfo(dtype).max:g}"
+        )
+    return rounded
+
+
+def _lazy_int8(checkpoint: Checkpoint, name: str) -> dict[str, ir.TensorProtocol]:
+    """A matrix and its scales: of the columns of a product, of the rows of an embedding or the LM head."""
+    per_row = name in ("wte.weight", "wpe.weight", "lm_head.weight")
+    shape = checkpoint.tensors[name].shape
+
+    def part(index: int) -> Callable[[], torch.Tensor]:
+        return lambda: quantize(_read(checkpoint, name), per_row)[index]
+
+    scales = [shape[0] if per_row else shape[1]]
+    return {
+        name: _lazy(name, shape, ir.DataType.INT8, part(0)),
+        name + SCALE: _lazy(name + SCALE, scales, ir.DataType.FLOAT, part(1)),
+    }
+
+
+def _read(checkpoint: Checkpoint, name: str) -> torch.Tensor:
+    return _scale_query(checkpoint, name, checkpoint.tensors[name].detach().to("cpu", torch.float32))
+
+
+def _lazy(name: str, shape: Sequence[int], dtype: ir.DataType, evaluate: Callable[[], torch.Tensor]) -> ir.LazyTensor:
+    def tensor() -> ir.TensorProtocol:
+        values = evaluate().contiguous()
+        if dtype == ir.DataType.BFLOAT16:  # which numpy has no type for
+            return ir.tensor(values.view(torch.uint16).numpy().view(dtype.numpy()), name=name)
+        return ir.tensor(values.numpy(), name=name)
+
+    return ir.LazyTensor(tensor, dtype=dtype, shape=ir.Shape(shape), name=name)
+
+
+def _scale_query(checkpoint: Checkpoint, name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Fold the scores' factor into the query's columns: 1/8 at the published sizes, so no bit is lost there."""
+    found = re.fullmatch(r"h\.(\d+)\.attn\.c_attn\.(weight|bias)", name)
+    if not found:
+        return tensor
+    tensor = tensor.clone()
+    tensor[..., : checkpoint.config.n_embd] *= query_scale(checkpoint.config, int(found[1]))
+    return tensor

@@ -1,0 +1,163 @@
+"""Text in, text out: prompts of any lengths to rows of token ids, through the model, and back to text.
+
+Knows the model file and its tokenizer; not the command line.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from gptloop import names
+from gptloop.runtime.onnx_loop import OnnxLoop
+from gptloop.runtime.request import check_request
+from gptloop.runtime.tokenizer import open_tokenizer
+
+ROWS = 64  # candidates generated at once: those of a long list of prompts would fill the memory with their KV caches
+
+
+class Candidate(NamedTuple):
+    """One continuation of a prompt.
+
+    Attributes:
+        ids: The new tokens before the end of text.
+        text: The same as Hugging Face decodes it; None unless asked for.
+        ended: Whether there was an end of text.
+        logprob: Of the new tokens, the end of text included, under the distributions they were drawn from.
+        raw_logprob: The same under the model's own distributions.
+    """
+
+    ids: list[int]
+    text: str | None
+    ended: bool
+    logprob: float
+    raw_logprob: float
+
+
+class Completer:
+    """An exported model and the tokenizer beside it.
+
+    Args:
+        loop: The model.
+
+    Attributes:
+        eos_token_ids: The model's end of text; none where the configuration's is beyond the vocabulary, as the default
+            is for a small one. Likewise `bos_token_ids`, what text starts from where there is none yet.
+    """
+
+    def __init__(self, loop: OnnxLoop):
+        self.loop = loop
+        config = json.loads(loop.metadata[names.META_CONFIG])
+        self.eos_token_ids, self.bos_token_ids = (
+            [token for token in _as_list(config.get(name)) if token < config["vocab_size"]]
+            for name in ("eos_token_id", "bos_token_id")
+        )
+
+    @functools.cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that was exported with the model.
+
+        Raises:
+            ValueError: If there was none, or its file is truncated.
+            FileNotFoundError: If its file is gone.
+        """
+        path = self.loop.path
+        if names.META_TOKENIZER not in self.loop.metadata:
+            raise ValueError(f"{path} has no tokenizer and takes token ids instead of text: --ids 1,2,3")
+        return open_tokenizer(path.with_name(self.loop.metadata[names.META_TOKENIZER]))
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Texts as token ids; an empty text is the start of text, as in Hugging Face's pipeline.
+
+        Raises:
+            ValueError: As `tokenizer`; or if a text is empty and the model has no start of text.
+            FileNotFoundError: As `tokenizer`.
+        """
+        prompts = [self.tokenizer.encode(text).ids or self.bos_token_ids[:1] for text in texts]
+        for number, ids in enumerate(prompts, 1):
+            if not ids:
+                raise ValueError(f"prompt {number} is empty, and the model has no bos_token_id to start from")
+        return prompts
+
+    def complete(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        seed: int,
+        num_return_sequences: int = 1,
+        eos_token_ids: Sequence[int] = (),
+        decode: bool = True,
+        **settings: Any,
+    ) -> Iterator[list[Candidate]]:
+        """The candidates of each prompt, in order, generated some prompts at a time while they are asked for.
+
+        Args:
+            prompts: Token ids, at least one each.
+            seed: Of the first prompt; the next has seed + 1, and so on.
+            num_return_sequences: Candidates of each prompt.
+            eos_token_ids: What ends a candidate.
+            decode: Whether the candidates' text is wanted.
+            settings: Others of `OnnxLoop.generate`.
+
+        Raises:
+            ValueError: As `OnnxLoop.generate`, for any of the prompts, before the first is generated.
+        """
+        settings |= {"num_return_sequences": num_return_sequences, "eos_token_id": eos_token_ids}
+        for index, ids in enumerate(prompts):
+            check_request(self.loop.bounds, [ids], seed=seed + index, **settings)
+        return self._generate(prompts, seed, settings, self.tokenizer if decode else None)
+
+    def _generate(
+        self, prompts: Sequence[Sequence[int]], seed: int, settings: dict[str, Any], tokenizer: Tokenizer | None
+    ) -> Iterator[list[Candidate]]:
+        R = settings["num_return_sequences"]
+        at_once = max(1, ROWS // max(1, R))
+        for first in range(0, len(prompts), at_once):
+            input_ids, attention_mask = left_padded(prompts[first : first + at_once])
+            seeds = range(seed + first, seed + first + len(input_ids))
+            generation = self.loop.generate(
+                input_ids, attention_mask=attention_mask, seed=list(seeds), return_logprobs=True, **settings
+            )
+            rows = zip(generation.tokens.tolist(), generation.logprobs, generation.raw_logprobs, strict=True)
+            candidates = [
+                _candidate(tokens, settings["eos_token_id"], tokenizer, *logprobs) for tokens, *logprobs in rows
+            ]
+            yield from (candidates[start : start + R] for start in range(0, len(candidates), R))
+
+
+def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Prompts as one array, and where in it they are: `input_ids` and `attention_mask`, int64 [B, P] each."""
+    P = max(map(len, prompts))
+    ids, mask = (np.zeros((len(prompts), P), dtype=np.int64) for _ in range(2))
+    for row, prompt in enumerate(prompts):
+        ids[row, P - len(prompt) :] = prompt
+        mask[row, P - len(prompt) :] = 1
+    return ids, mask
+
+
+def _candidate(
+    tokens: list[int],
+    eos_token_ids: Sequence[int],
+    tokenizer: Tokenizer | None,
+    logprobs: npt.NDArray[np.float32],
+    raw_logprobs: npt.NDArray[np.float32],
+) -> Candidate:
+    end = next((index for index, token in enumerate(tokens) if token in eos_token_ids), None)
+    ids = tokens[:end]
+    return Candidate(
+        ids=ids,
+        text=tokenizer.decode(ids, skip_special_tokens=False) if tokenizer else None,
+        ended=end is not None,
+        logprob=float(logprobs.sum()),
+        raw_logprob=float(raw_logprobs.sum()),
+    )
+
+
+def _as_list(ids: int | list[int] | None) -> list[int]:
+    return [ids] if isinstance(ids, int) else ids or []
