@@ -89,13 +89,12 @@ def takes_arguments(function: Function) -> Function:
     """
     signature = inspect.signature(function)
     own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    last = [p for p in own if p.kind is p.KEYWORD_ONLY]
     shown = [
-        inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=DEFAULTS.get(name, inspect.Parameter.empty), annotation=type_
-        )
-        for name, type_ in Arguments.__annotations__.items()
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=DEFAULTS.get(name, inspect.Parameter.empty))
+        for name in NAMES
     ]
-    function.__signature__ = signature.replace(parameters=own + shown)  # type: ignore[attr-defined]
+    function.__signature__ = signature.replace(parameters=[*own[: len(own) - len(last)], *shown, *last])  # type: ignore[attr-defined]
     if function.__doc__:  # python -O -O has none
         entries = inspect.cleandoc(Arguments.__doc__ or "").partition("\n\n")[2]
         indented = entries.replace("\n", "\n" + " " * 12)

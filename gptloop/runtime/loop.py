@@ -68,8 +68,8 @@ class Loop(abc.ABC):
 
         Args:
             input_ids: Integers [B, P], B prompts of P tokens each, within the vocabulary.
-            return_logprobs: Return a `Generation`.
             **arguments
+            return_logprobs: Return a `Generation`.
 
         Returns:
             int64 [B * R, N], new tokens only, the candidates of one prompt adjacent; N is below max_new_tokens where

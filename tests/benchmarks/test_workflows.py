@@ -116,7 +116,7 @@ def report_step(tmp_path):
 @pytest.mark.parametrize("status", [0, 1, 2])
 def test_the_gpu_job_ends_as_the_gate_does(report_step, tmp_path, status):
     (tmp_path / "reports" / "gpu-baseline.json").write_text("{}")
-    where = "--baseline reports/gpu-baseline.json --budgets benchmarks/gpu_budgets.toml"
+    where = "--baseline reports/gpu-baseline.json --budgets benchmarks/gate/gpu_budgets.toml"
     called = f"python -m gptloop.report reports/ --fail-on-regression {where}\n"
     assert report_step(status) == (status, called, "")
 

@@ -88,7 +88,7 @@ def differences(precision: str, measured: dict[str, Any], budget: Path = BUDGET)
     """What moved, and the lines of the budget to change if it was meant; empty if nothing did."""
     text = budget.read_text(encoding="utf-8")
     allowed = tomllib.loads(text).get(precision, {})
-    shown = f"{budget.parent.name}/{budget.name}"
+    shown = "/".join(budget.parts[-3:])
     lines = []
     for key in allowed | measured:
         if key not in measured:
