@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
-from huggingface_hub.errors import StrictDataclassError
 from transformers import GPT2Config
 
+from gptloop.checkpoint.brief import brief
 from gptloop.checkpoint.json_object import read_json_object
+from gptloop.checkpoint.quiet import quiet_transformers
 from gptloop.names import ACTIVATIONS
+
+# Fields of config.json that say nothing about the model: transformers would make room for num_labels' names, and look
+# the dtype up in torch.
+NO_MATTER = ("num_labels", "id2label", "label2id", "problem_type", "dtype", "torch_dtype")
+
+# Fields with which transformers would load another model than the tensors say.
+OTHER_MODEL = ("quantization_config", "transformers_weights")
 
 
 def read_config(file: Path) -> GPT2Config:
@@ -20,11 +29,15 @@ def read_config(file: Path) -> GPT2Config:
     """
     content = read_json_object(file)
     if content.get("model_type") != "gpt2":
-        raise ValueError(f"{file}: model_type must be 'gpt2', got {content.get('model_type')!r}")
+        raise ValueError(f"{file}: model_type must be 'gpt2', got {brief(repr(content.get('model_type')))}")
+    for field in OTHER_MODEL:
+        if content.get(field) is not None:
+            raise ValueError(f"{file}: {field} is not supported, got {brief(repr(content[field]))}")
     try:
-        return GPT2Config.from_dict(content)
-    except (StrictDataclassError, TypeError, ValueError) as error:
-        raise ValueError(f"{file}: {error}") from error
+        with quiet_transformers():
+            return GPT2Config.from_dict({name: value for name, value in content.items() if name not in NO_MATTER})
+    except Exception as error:  # whatever a field's own code raises
+        raise ValueError(f"{file}: {brief(error)}") from error
 
 
 def check_config(config: GPT2Config, source: str) -> None:
@@ -33,11 +46,12 @@ def check_config(config: GPT2Config, source: str) -> None:
     Raises:
         ValueError: Naming the field, its value and what is supported.
     """
-    if getattr(config, "model_type", None) != "gpt2":
-        raise ValueError(f"{source}: model_type must be 'gpt2', got {getattr(config, 'model_type', None)!r}")
+    if (model_type := getattr(config, "model_type", None)) != "gpt2":
+        raise ValueError(f"{source}: model_type must be 'gpt2', got {brief(repr(model_type))}")
     if config.activation_function not in ACTIVATIONS:
         supported = ", ".join(ACTIVATIONS)
-        raise ValueError(f"{source}: activation_function {config.activation_function!r} is not one of {supported}")
+        found = brief(repr(config.activation_function))
+        raise ValueError(f"{source}: activation_function {found} is not one of {supported}")
     if config.add_cross_attention:
         raise ValueError(f"{source}: add_cross_attention=True is not supported, only decoder-only models")
     for field in ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size"):
@@ -47,6 +61,9 @@ def check_config(config: GPT2Config, source: str) -> None:
         raise ValueError(f"{source}: n_inner must be at least 1, got {config.n_inner}")
     if config.n_embd % config.n_head:
         raise ValueError(f"{source}: n_embd {config.n_embd} is not a multiple of n_head {config.n_head}")
+    if not (math.isfinite(config.layer_norm_epsilon) and config.layer_norm_epsilon >= 0):
+        epsilon = config.layer_norm_epsilon
+        raise ValueError(f"{source}: layer_norm_epsilon must be a finite number of at least 0, got {epsilon}")
 
 
 def query_scale(config: GPT2Config, layer: int) -> float:

@@ -5,33 +5,56 @@ Ends with the content of one JSON file of the `tokenizers` library, which `gptlo
 
 from __future__ import annotations
 
+from fnmatch import fnmatch
 from pathlib import Path
 
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
+from gptloop.checkpoint.brief import brief
+from gptloop.checkpoint.folder import file_in
+from gptloop.checkpoint.hub import TOKENIZER
+from gptloop.checkpoint.quiet import quiet_transformers
+from gptloop.checkpoint.vocabulary import check_fits, check_ids
+
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")  # with any of them, a directory has a tokenizer
+SENTENCEPIECE = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 
 
-def read_tokenizer(directory: Path) -> bytes | None:
+def read_tokenizer(directory: Path, vocab_size: int | None = None) -> bytes | None:
     """The tokenizer of a checkpoint, as Hugging Face opens it, as the content of a file for `open_tokenizer`.
 
     Args:
         directory: Of the checkpoint.
+        vocab_size: The model's, if the tokenizer is to fit it.
 
     Returns:
         None if the directory has no tokenizer.
 
     Raises:
-        ValueError: If transformers cannot read the tokenizer.
+        ValueError: If transformers cannot read the tokenizer, if a file of it lies elsewhere, if it has ids far beyond
+            its size, or if ordinary text has tokens beyond `vocab_size`.
     """
     if not any((directory / name).is_file() for name in VOCABULARIES):
+        for name in SENTENCEPIECE:
+            if (directory / name).is_file():
+                advice = "save the tokenizer with transformers, which writes a tokenizer.json"
+                raise ValueError(f"{directory / name} is SentencePiece's, which is not read; {advice}")
         return None
     try:
-        loaded = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-        tokenizer: Tokenizer = loaded.backend_tokenizer
+        for file in directory.iterdir():
+            if any(fnmatch(file.name, pattern) for pattern in TOKENIZER):
+                file_in(directory, file.name)
+        check_ids(directory)
+        with quiet_transformers():
+            loaded = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # tokenizers raises nothing more special
-        raise ValueError(f"the tokenizer in {directory} cannot be read: {error}") from error
+        raise ValueError(f"the tokenizer in {directory} cannot be read: {brief(error)}") from error
+    tokenizer: Tokenizer | None = getattr(loaded, "backend_tokenizer", None)
+    if tokenizer is None:
+        raise ValueError(f"the tokenizer in {directory} is a {type(loaded).__name__}, which has no tokenizer.json")
     tokenizer.no_padding()
     tokenizer.no_truncation()
+    if vocab_size is not None:
+        check_fits(tokenizer, vocab_size, directory)
     return tokenizer.to_str().encode()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from gptloop.checkpoint import Checkpoint, Model, open_checkpoint
 from gptloop.checkpoint.tokenizer import read_tokenizer
 from gptloop.exporter.files import Progress, commit, initial_tensors, write_data, write_tokenizer
 from gptloop.exporter.orphans import remove_orphans
-from gptloop.exporter.tensors import PRECISIONS, stored_tensors
+from gptloop.exporter.tensors import PRECISIONS, check_values, stored_tensors
 from gptloop.graph.variants.lean import FLAVORS, build_lean
 from gptloop.values import whole_number
 
@@ -51,8 +53,8 @@ def export(
 
     Raises:
         ValueError: If the precision or flavor is unknown or max_new_tokens does not fit it, the path does not end in
-            .onnx, the configuration is not supported, the tokenizer cannot be read, a single file would be too large,
-            or a weight is beyond the precision's range.
+            .onnx, the configuration is not supported, the tokenizer cannot be read or has more tokens than the model,
+            a single file would be too large, or a weight is NaN, infinite or beyond the precision's range.
         FileNotFoundError: If the folder of `path` or a file of the checkpoint does not exist.
     """
     path = Path(path)
@@ -66,6 +68,8 @@ def export(
     if path.is_dir():
         raise ValueError(f"the model file cannot be a folder: {path}")
     checkpoint = open_checkpoint(model)
+    check_values(checkpoint, precision)
+    _warn_of_defaults(checkpoint)
     if flavor == "standard":
         tensors = stored_tensors(checkpoint, precision)
         # A single file would hold them twice.
@@ -81,7 +85,7 @@ def export(
         size = sum(tensor.nbytes for tensor in initial_tensors(onnx_model))
         if size > PROTOBUF_MAX_BYTES:
             raise ValueError(f"weights of {size} bytes do not fit a single file, protobuf ends at {PROTOBUF_MAX_BYTES}")
-    tokenizer = checkpoint.directory and read_tokenizer(checkpoint.directory)
+    tokenizer = checkpoint.directory and read_tokenizer(checkpoint.directory, checkpoint.config.vocab_size)
     try:
         if tokenizer:
             onnx_model.metadata_props[names.META_TOKENIZER] = write_tokenizer(tokenizer, path)
@@ -107,13 +111,25 @@ def _check_flavor(flavor: str, precision: str, max_new_tokens: int | None) -> No
         whole_number("max_new_tokens", max_new_tokens, at_least=1)
 
 
+def _warn_of_defaults(checkpoint: Checkpoint) -> None:
+    if others := checkpoint.generation.others:
+        text = f"{checkpoint.source}: its defaults {', '.join(others)} are not exported; give them when you generate"
+        warnings.warn(text, stacklevel=3)
+
+
 def describe(checkpoint: Checkpoint, precision: str) -> dict[str, str]:
-    """The file's metadata."""
+    """The file's metadata; what ends and starts a text is there as part of the configuration, as runtimes expect."""
+    said = checkpoint.generation
+    tokens = {"eos_token_id": _one_or_list(said.eos_token_ids), "bos_token_id": _one_or_list(said.bos_token_ids)}
     return {
         names.META_VERSION: metadata.version("gptloop"),
         names.META_SOURCE: checkpoint.source,
         names.META_WEIGHTS: checkpoint.weights,
-        names.META_CONFIG: json.dumps(checkpoint.config.to_dict(), sort_keys=True),
+        names.META_CONFIG: json.dumps(checkpoint.config.to_dict() | tokens, sort_keys=True),
         names.META_PRECISION: precision,
         names.META_OPSET: str(graph.OPSET),
     }
+
+
+def _one_or_list(ids: Sequence[int]) -> int | list[int] | None:
+    return list(ids) if len(ids) > 1 else next(iter(ids), None)

@@ -18,4 +18,5 @@ def quantize(matrix: torch.Tensor, per_row: bool) -> tuple[torch.Tensor, torch.T
     axis = 1 if per_row else 0
     scale = matrix.abs().amax(axis, keepdim=True) / 127
     scale[scale == 0] = 1
-    return (matrix / scale).round().to(torch.int8), scale.squeeze(axis)
+    # Where a row's values are so small that their scale is rounded coarsely, the quotient may lie beyond 127.
+    return (matrix / scale).round().clamp(-127, 127).to(torch.int8), scale.squeeze(axis)

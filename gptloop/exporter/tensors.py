@@ -32,14 +32,30 @@ def stored_tensors(checkpoint: Checkpoint, precision: str) -> dict[str, ir.Tenso
     return stored
 
 
+def check_values(checkpoint: Checkpoint, precision: str) -> None:
+    """Refuse values that the precision has no numbers for, before anything is written; reads every tensor once.
+
+    Raises:
+        ValueError: Naming the tensor and what is wrong with it: NaN, infinite, or beyond the precision's range.
+    """
+    dtype = TORCH_TYPES["fp32" if precision == "int8" else precision]
+    for name, tensor in checkpoint.tensors.items():
+        extremes = torch.stack(torch.aminmax(tensor.detach()))  # NaN if any value is
+        if not extremes.isfinite().all():
+            found = "NaN" if extremes.isnan().any() else "infinite numbers"
+            raise ValueError(f"{checkpoint.source}: {name} holds {found}")
+        # The query's columns are stored scaled, which never makes them larger.
+        if not extremes.to(dtype).isfinite().all():
+            extremes = torch.stack(torch.aminmax(_read(checkpoint, name)))
+            if not extremes.to(dtype).isfinite().all():
+                largest = torch.finfo(dtype).max
+                raise ValueError(
+                    f"{name} goes up to {extremes.abs().max():g}, beyond the largest {dtype} number {largest:g}"
+                )
+
+
 def _rounded(checkpoint: Checkpoint, name: str, dtype: torch.dtype) -> torch.Tensor:
-    tensor = _read(checkpoint, name)
-    rounded = tensor.to(dtype)
-    if dtype != torch.float32 and not rounded.isfinite().all():
-        raise ValueError(
-            f"{name} goes up to {tensor.abs().max():g}, beyond the largest {dtype} number {torch.finfo(dtype).max:g}"
-        )
-    return rounded
+    return _read(checkpoint, name).to(dtype)
 
 
 def _lazy_int8(checkpoint: Checkpoint, name: str) -> dict[str, ir.TensorProtocol]:

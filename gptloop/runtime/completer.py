@@ -55,7 +55,7 @@ class Completer:
         self.loop = loop
         config = json.loads(loop.metadata[names.META_CONFIG])
         self.eos_token_ids, self.bos_token_ids = (
-            [token for token in _as_list(config.get(name)) if token < config["vocab_size"]]
+            [token for token in _as_list(config.get(name)) if 0 <= token < config["vocab_size"]]
             for name in ("eos_token_id", "bos_token_id")
         )
 
