@@ -44,14 +44,17 @@ def check_values(checkpoint: Checkpoint, precision: str) -> None:
         if not extremes.isfinite().all():
             found = "NaN" if extremes.isnan().any() else "infinite numbers"
             raise ValueError(f"{checkpoint.source}: {name} holds {found}")
+        if _fits(extremes, dtype):
+            continue
         # The query's columns are stored scaled, which never makes them larger.
-        if not extremes.to(dtype).isfinite().all():
-            extremes = torch.stack(torch.aminmax(_read(checkpoint, name)))
-            if not extremes.to(dtype).isfinite().all():
-                largest = torch.finfo(dtype).max
-                raise ValueError(
-                    f"{name} goes up to {extremes.abs().max():g}, beyond the largest {dtype} number {largest:g}"
-                )
+        extremes = torch.stack(torch.aminmax(_scale_query(checkpoint, name, tensor.detach().to("cpu", torch.float64))))
+        if not _fits(extremes, dtype):
+            beyond = f"beyond the largest {dtype} number {torch.finfo(dtype).max:g}"
+            raise ValueError(f"{checkpoint.source}: {name} goes up to {extremes.abs().max():g}, {beyond}")
+
+
+def _fits(extremes: torch.Tensor, dtype: torch.dtype) -> bool:
+    return bool(extremes.float().to(dtype).isfinite().all())
 
 
 def _rounded(checkpoint: Checkpoint, name: str, dtype: torch.dtype) -> torch.Tensor:

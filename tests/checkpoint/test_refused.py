@@ -1,11 +1,13 @@
 """What does not fit or is no GPT-2 is refused by name."""
 
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
 import torch
-from checkpoints import CALL, PROMPTS
+from checkpoints import CALL, PROMPTS, assert_equal_tensors
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from gptloop import OnnxLoop, export
 from gptloop.checkpoint import open_checkpoint
@@ -69,6 +71,13 @@ def test_an_untied_head_that_is_missing_is_refused(directory):
         ({"vocab_size": 98}, "wte.weight is [97, 32], the configuration wants [98, 32]"),
         ({"n_positions": 32}, "wpe.weight is [64, 32], the configuration wants [32, 32]"),
         ({"n_embd": "wide"}, "n_embd"),
+        ({"n_layer": 3}, "the weights lack h.2.ln_1.weight, and n_layer is 3"),
+        ({"layer_norm_epsilon": float("nan")}, "layer_norm_epsilon must be a finite number of at least 0, got nan"),
+        ({"layer_norm_epsilon": float("inf")}, "layer_norm_epsilon must be a finite number of at least 0, got inf"),
+        ({"layer_norm_epsilon": -1e-5}, "layer_norm_epsilon must be a finite number of at least 0, got -1e-05"),
+        ({"quantization_config": {"load_in_8bit": True}}, "quantization_config is not supported"),
+        ({"transformers_weights": "other.safetensors"}, "transformers_weights is not supported"),
+        ({"tie_word_embeddings": None}, "tie_word_embeddings"),
     ],
     ids=str,
 )
@@ -98,3 +107,56 @@ def test_a_missing_config_json_is_named(directory):
     (path / "config.json").unlink()
     with pytest.raises(FileNotFoundError, match=re.escape(f"{path / 'config.json'} is missing")):
         open_checkpoint(path)
+
+
+HOSTILE = "x\x1b[2J\n" * 20_000
+
+
+@pytest.mark.parametrize(
+    "field", ["model_type", "activation_function", "n_embd", "quantization_config", "tie_word_embeddings", "n_layer"]
+)
+def test_a_message_repeats_little_of_a_hostile_value(directory, capsys, caplog, field):
+    with pytest.raises(ValueError, match=field) as error:
+        open_checkpoint(directory(**{field: HOSTILE}))
+    message = str(error.value)
+    assert len(message) < 500
+    assert message.isprintable()
+    assert (capsys.readouterr(), caplog.records) == (("", ""), []), "transformers says nothing before it"
+
+
+def test_what_says_nothing_about_the_model_is_not_looked_at(tiny, directory):
+    """Transformers would make names for as many labels as this, and look for the dtype in torch."""
+    path = directory(num_labels=10**12, dtype="float4096", torch_dtype=3, label2id=3, id2label=4)
+    assert_equal_tensors(open_checkpoint(path), open_checkpoint(tiny.model))
+
+
+@pytest.mark.parametrize("sizes", [{"n_layer": 10**6}, {"n_layer": 10**30}, {"vocab_size": 10**15}, {"n_embd": 10**15}])
+def test_impossible_sizes_are_refused_before_there_is_room_for_them(directory, sizes):
+    path = directory(**sizes, n_head=1)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=str(next(iter(sizes.values())))):
+        open_checkpoint(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20, "10^6 layers' names alone are 2 GB"
+
+
+OTHER_TYPES = ["int8", "int64", "uint8", "bool", "float8_e4m3fn", "float8_e5m2", "complex64"]
+
+
+@pytest.mark.parametrize("name", ["transformer.h.1.mlp.c_fc.weight", "transformer.ln_f.bias", "lm_head.weight"])
+@pytest.mark.parametrize("dtype", OTHER_TYPES)
+def test_weights_of_a_type_that_weights_do_not_have_are_refused(stored, directory, dtype, name):
+    tensor = stored.get(name, stored["transformer.wte.weight"]).to(getattr(torch, dtype))
+    expected = (
+        f"{name.removeprefix('transformer.')} is of type torch.{dtype}, weights must be one of float16, bfloat16, "
+    )
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        open_checkpoint(directory(stored | {name: tensor}))
+
+
+def test_a_module_without_values_is_refused():
+    with torch.device("meta"):
+        model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=2))
+    with pytest.raises(ValueError, match=r"wte.weight has no values, it is on torch's meta device"):
+        open_checkpoint(model)

@@ -1,10 +1,15 @@
-"""Which files are read, where they may lie, and what is said of those that are missing."""
+"""Which files of a folder are read, and where they may lie."""
 
+import json
+import os
 import re
+import shutil
 
 import pytest
 import torch
-from transformers import GPT2Config
+from checkpoints import assert_equal_tensors
+from safetensors.torch import load_file, save_file
+from transformers import GPT2LMHeadModel
 
 from gptloop.checkpoint import open_checkpoint
 
@@ -40,51 +45,115 @@ def test_a_truncated_safetensors_file_is_named(directory, eighths):
 
 def test_an_index_that_is_no_index_is_named(directory):
     path = directory()
-    for text in ("{", "{}", '{"weight_map": 3}'):
+    (path / "model.safetensors").unlink()
+    for text in (
+        "{",
+        "{}",
+        '{"weight_map": 3}',
+        '{"weight_map": {"a": 3}}',
+        "[" * 100_000,
+        '{"weight_map": ' + "9" * 5000,
+    ):
         (path / "model.safetensors.index.json").write_text(text)
-        with pytest.raises(ValueError, match=re.escape("model.safetensors.index.json")):
+        with pytest.raises(ValueError, match=re.escape("model.safetensors.index.json")) as error:
             open_checkpoint(path)
+        assert len(str(error.value)) < 600
 
 
-# Paths and hub ids
+@pytest.mark.parametrize("shards", ["there", "gone"])
+def test_a_single_file_comes_before_an_old_index(tiny_model, tmp_path, shards):
+    tiny_model(weights_seed=1).save_pretrained(tmp_path, max_shard_size="40KB")
+    index = (tmp_path / "model.safetensors.index.json").read_text()
+    old = {file.name: file.read_bytes() for file in tmp_path.glob("model-*.safetensors")}
+    new = tiny_model(weights_seed=2)
+    new.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    for name in old if shards == "there" else ():
+        (tmp_path / name).write_bytes(old[name])
+    assert_equal_tensors(open_checkpoint(tmp_path), open_checkpoint(new))
+    assert_equal_tensors(open_checkpoint(GPT2LMHeadModel.from_pretrained(tmp_path)), open_checkpoint(new))
 
 
-@pytest.mark.parametrize("missing", ["./nowhere", "/nowhere/at/all", "a/b/c"])
-def test_a_directory_that_does_not_exist_is_named(missing):
-    with pytest.raises(FileNotFoundError, match=re.escape(f"no such model directory: {missing}")):
-        open_checkpoint(missing)
+def test_a_tensor_in_two_shards_is_refused(tiny, tmp_path):
+    tiny.model.save_pretrained(tmp_path, max_shard_size="40KB")
+    first, second = sorted(tmp_path.glob("model-*.safetensors"))[:2]
+    tensors = load_file(first)
+    name = next(iter(tensors))
+    save_file(load_file(second) | {name: tensors[name] + 1}, second)
+    expected = f"is stored twice, as {name} in {first.name} and as {name} in {second.name}"
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        open_checkpoint(tmp_path)
 
 
-def test_a_path_is_never_taken_for_a_hub_id(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no such model directory"):
-        open_checkpoint(tmp_path / "gpt2")
+# Where they may lie
 
 
-@pytest.mark.parametrize("model", [None, 7, {"wte.weight": None}, GPT2Config], ids=str)
-def test_something_that_is_no_model_is_a_type_error(model):
-    with pytest.raises(TypeError, match="model must be a GPT2LMHeadModel, a hub id or a directory, got"):
-        open_checkpoint(model)
+@pytest.fixture
+def secret(tmp_path, tiny_model):
+    """A model in another folder, and beside it one with a config.json of the same sizes only."""
+    tiny_model().save_pretrained(tmp_path / "secret")
+    (tmp_path / "folder").mkdir()
+    shutil.copy(tmp_path / "secret" / "config.json", tmp_path / "folder")
+    return tmp_path / "secret" / "model.safetensors"
 
 
-def test_a_hub_id_is_downloaded_without_pickles(directory, monkeypatch, tmp_path):
-    directory()
-    asked = {}
-
-    def snapshot_download(repo_id, *, allow_patterns, **_):
-        asked[repo_id] = allow_patterns
-        return str(tmp_path)
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    found = open_checkpoint("openai-community/gpt2")
-    assert found.source == "openai-community/gpt2"
-    assert list(asked) == ["openai-community/gpt2"]
-    patterns = asked["openai-community/gpt2"]
-    assert {"config.json", "*.safetensors", "*.safetensors.index.json"} <= set(patterns)
-    assert not any("bin" in pattern or pattern == "*" for pattern in patterns)
+@pytest.mark.parametrize(
+    "name", ["../secret/model.safetensors", "{secret}", "sub/x.safetensors", "..", ".", "", "a\0b", "x" * 100_000]
+)
+def test_an_index_may_name_files_of_its_folder_only(secret, tmp_path, name):
+    named = name.format(secret=secret)
+    index = {"weight_map": {"transformer.wte.weight": named}}
+    (tmp_path / "folder" / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="may only name files in itself, got '") as error:
+        open_checkpoint(tmp_path / "folder")
+    assert len(str(error.value)) < 600
 
 
-def test_a_local_directory_comes_before_a_hub_id_of_its_name(directory, monkeypatch, tmp_path):
-    name = directory().name
-    monkeypatch.chdir(tmp_path.parent)
-    monkeypatch.setattr("huggingface_hub.snapshot_download", None)
-    assert open_checkpoint(name).source == name
+@pytest.mark.parametrize("link", ["config.json", "model.safetensors", "generation_config.json", "adrift", "shard"])
+def test_a_link_out_of_the_folder_is_refused(secret, tmp_path, link):
+    folder = tmp_path / "folder"
+    if link in ("config.json", "generation_config.json"):
+        shutil.copy(secret, folder)
+        (folder / link).unlink(missing_ok=True)
+        (folder / link).symlink_to(secret.parent / link)
+    elif link == "shard":
+        (folder / "shard.safetensors").symlink_to(secret)
+        index = {"weight_map": {"transformer.wte.weight": "shard.safetensors"}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    else:
+        (folder / "model.safetensors").symlink_to(secret if link == "model.safetensors" else tmp_path / "gone")
+    with pytest.raises(ValueError, match="is a link out of its folder, to "):
+        open_checkpoint(folder)
+
+
+def test_a_hub_caches_links_and_a_volumes_are_followed(tiny, tmp_path):
+    tiny.model.save_pretrained(tmp_path / "saved")
+    snapshot, blobs = tmp_path / "models--a--b" / "snapshots" / "0123", tmp_path / "models--a--b" / "blobs"
+    volume = tmp_path / "volume"
+    for folder in (snapshot, blobs, volume / "..2026"):
+        folder.mkdir(parents=True)
+    (volume / "..data").symlink_to("..2026")  # as Kubernetes mounts a ConfigMap
+    for file in (tmp_path / "saved").iterdir():
+        shutil.copy(file, blobs / f"hash-{file.stem}")
+        (snapshot / file.name).symlink_to(f"../../blobs/hash-{file.stem}")
+        shutil.copy(file, volume / "..2026")
+        (volume / file.name).symlink_to(f"..data/{file.name}")
+    (tmp_path / "link").symlink_to(tmp_path / "saved")
+    for folder in (snapshot, volume, tmp_path / "link"):
+        assert_equal_tensors(open_checkpoint(folder), open_checkpoint(tiny.model))
+    (snapshot / "config.json").unlink()
+    (snapshot / "config.json").symlink_to("../../../saved/config.json")
+    with pytest.raises(ValueError, match=re.escape("config.json is a link out of its folder")):
+        open_checkpoint(snapshot)
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "model.safetensors"])
+def test_what_is_no_regular_file_is_not_waited_for(directory, name):
+    path = directory()
+    (path / name).unlink(missing_ok=True)
+    os.mkfifo(path / name)
+    if name == "generation_config.json":  # and config.json says what ends a text, as in transformers
+        assert open_checkpoint(path).generation.eos_token_ids == (95,)
+        return
+    with pytest.raises(FileNotFoundError, match=re.escape(str(path / name))):
+        open_checkpoint(path)
