@@ -4,6 +4,12 @@ Ends with a checked configuration and tensors by their published names (`h.0.att
 were stored in. Knows neither ONNX nor generation.
 """
 
+import sys
+
+if sys.flags.optimize > 1:
+    raise ValueError("transformers cannot be imported without docstrings: run Python without -OO (-O is fine)")
+
+# Only now, as it is they that import transformers.
 from gptloop.checkpoint.checkpoint import Checkpoint
 from gptloop.checkpoint.opening import Model, open_checkpoint
 from gptloop.checkpoint.seeded import random_checkpoint

@@ -1,4 +1,4 @@
-"""A checkpoint's folder: only what lies in it is read, whatever its files name or link to."""
+"""A checkpoint's folder: only what lies in it is read, whatever its files name or link to; and paths as text."""
 
 from __future__ import annotations
 
@@ -26,3 +26,15 @@ def file_in(folder: Path, name: str) -> Path:
     if not any(target.is_relative_to(root) for root in roots):
         raise ValueError(f"{folder / name} is a link out of its folder, to {brief(target)}; put the file itself there")
     return folder / name
+
+
+def check_path(path: Path) -> None:
+    """Refuse a path that Python could not decode, before a library that takes text does.
+
+    Raises:
+        ValueError: Saying what to set.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the path {brief(path)} is no text in this locale: set PYTHONUTF8=1") from error

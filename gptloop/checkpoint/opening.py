@@ -11,6 +11,7 @@ from transformers import GPT2LMHeadModel
 from gptloop.checkpoint.brief import brief
 from gptloop.checkpoint.checkpoint import Checkpoint
 from gptloop.checkpoint.directory import from_directory
+from gptloop.checkpoint.folder import check_path
 from gptloop.checkpoint.hub import download
 from gptloop.checkpoint.module import from_module
 
@@ -41,7 +42,8 @@ def open_checkpoint(model: Model | Checkpoint) -> Checkpoint:
         raise TypeError(f"model must be a GPT2LMHeadModel, a hub id or a directory, got {type(model).__name__}")
     path = str(model)
     if os.path.isdir(path):
-        return from_directory(_readable(Path(model)), source=path)
+        check_path(Path(model))
+        return from_directory(Path(model), source=path)
     if os.path.exists(path):
         raise ValueError(f"{path} is a file; give the folder that holds the weights and config.json")
     if isinstance(model, Path) or not HUB_ID.fullmatch(model) or model.endswith(WEIGHT_FILES):
@@ -52,17 +54,3 @@ def open_checkpoint(model: Model | Checkpoint) -> Checkpoint:
     except FileNotFoundError as error:
         read = "of a hub repository config.json and safetensors are read; pickled weights (pytorch_model.bin) are not"
         raise FileNotFoundError(f"{model}: {error}; {read}, save them again with safetensors") from error
-
-
-def _readable(directory: Path) -> Path:
-    """A directory whose name the libraries take.
-
-    Raises:
-        ValueError: If Python could not decode it.
-    """
-    try:
-        str(directory).encode()
-    except UnicodeEncodeError as error:
-        name = brief(directory)
-        raise ValueError(f"the name of {name} is no text in this locale: set PYTHONUTF8=1 or another one") from error
-    return directory

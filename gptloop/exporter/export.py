@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gptloop import graph, names
 from gptloop.checkpoint import Checkpoint, Model, open_checkpoint
+from gptloop.checkpoint.folder import check_path
 from gptloop.checkpoint.tokenizer import read_tokenizer
 from gptloop.exporter.files import Progress, commit, initial_tensors, write_data, write_tokenizer
 from gptloop.exporter.orphans import remove_orphans
@@ -61,6 +62,7 @@ def export(
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     _check_flavor(flavor, precision, max_new_tokens)
+    check_path(path)
     if path.suffix != ".onnx":
         raise ValueError(f"the model file must end in .onnx, got {path.name!r}")
     if not path.parent.is_dir():
