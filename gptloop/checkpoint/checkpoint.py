@@ -84,7 +84,7 @@ def check_shapes(checkpoint: Checkpoint) -> None:
         _check(source, name, tensors[name], (config.vocab_size, config.n_embd))
     for name, shape in _expected(config):
         if name not in tensors:
-            layers = f", and n_layer is {config.n_layer}" if name.startswith("h.") else ""
+            layers = f", and n_layer is {brief(config.n_layer)}" if name.startswith("h.") else ""
             raise ValueError(f"{source}: the weights lack {name}{layers}")
         _check(source, name, tensors[name], shape)
         known.add(name)
@@ -94,7 +94,7 @@ def check_shapes(checkpoint: Checkpoint) -> None:
 
 def _check(source: str, name: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> None:
     if (found := tuple(tensor.shape)) != shape:
-        raise ValueError(f"{source}: {name} is {list(found)}, the configuration wants {list(shape)}")
+        raise ValueError(f"{source}: {name} is {list(found)}, the configuration wants {brief(list(shape))}")
     if tensor.is_meta:
         raise ValueError(f"{source}: {name} has no values, it is on torch's meta device")
     if tensor.dtype not in STORED_TYPES:

@@ -30,7 +30,7 @@ def shared_prefix(stored: Sequence[str], source: str) -> str:
         raise ValueError(
             f"{source}: the tensors are a PEFT adapter's; merge it into its model first (merge_and_unload)"
         )
-    anchors = [name.removesuffix("wpe.weight") for name in stored if name.endswith("wpe.weight")]
+    anchors = [found[1] for name in stored if (found := re.fullmatch(r"(.*\.|)wpe\.weight", name, re.DOTALL))]
     prefixes = [re.sub(r"(transformer\.)+$", "", anchor) for anchor in anchors]
     if not prefixes or "" in prefixes:
         return ""

@@ -33,7 +33,7 @@ def check_ids(folder: Path) -> None:
             file_in(folder, str(other))
         ids = [token for token in _ids(name, content) if type(token) is int]
         if ids and max(ids) >= (bound := len(ids) + MAX_HOLES):
-            raise ValueError(f"{name} has {len(ids)} tokens and an id {max(ids)}; ids must be below {bound}")
+            raise ValueError(f"{name} has {len(ids)} tokens and an id {brief(max(ids))}; ids must be below {bound}")
 
 
 def _ids(name: str, content: dict[str, Any]) -> Iterator[Any]:
