@@ -60,14 +60,18 @@ class Structure:
     metadata_bytes: int = 0
 
 
-def inspect(path: str | Path) -> Structure:
+def inspect(path: str | Path, *, verify: bool = False) -> Structure:
     """Read a model file's structure.
+
+    Args:
+        path: The .onnx file.
+        verify: Whether to compare all of its files with their recorded hashes, too, as `gptloop.OnnxLoop` does.
 
     Raises:
         FileNotFoundError: If the file or its data file is missing.
-        ValueError: If either is truncated, or the file was not written by gptloop.
+        ValueError: If either is truncated or damaged, or the file was not written by gptloop.
     """
-    file = read_model(Path(path))
+    file = read_model(Path(path), verify=verify)
     return structure_of(file.proto, _file_bytes(file))
 
 
@@ -193,10 +197,8 @@ def _bytes(tensor: onnx.TensorProto) -> int:
 
 
 def _file_bytes(file: ModelFile) -> dict[str, int]:
-    files = [file.path, *file.data]
-    if name := file.metadata.get(names.META_TOKENIZER):
-        files.append(file.path.parent / name)
-    return {path.name: path.stat().st_size for path in files if path.is_file()}  # ids need no tokenizer
+    parts = {file.path.name: file.path} | file.data_places | file.tokenizer_places
+    return {name: part.stat().st_size for name, part in parts.items()}
 
 
 def _metadata_bytes(proto: onnx.ModelProto) -> int:
