@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import onnx
 import onnx_ir as ir
 
 from gptloop import names
-from gptloop.model_file.content import UNKNOWN, seal
+from gptloop.model_file.content import WEIGHT_FROM_BYTES, graph_sha256, inner_weights_sha256
 
-EXTERNAL_FROM_BYTES = 1024  # smaller tensors (constants, shapes) stay in the .onnx file, where a reader sees them
+EXTERNAL_FROM_BYTES = WEIGHT_FROM_BYTES  # smaller tensors stay in the .onnx file, where a reader sees them
 HASH_DIGITS = 16
 
 Progress = Callable[[int, int], None]
@@ -93,13 +94,18 @@ def _initializers(model: ir.Model) -> list[ir.Value]:
 
 
 def commit(model: ir.Model, path: Path) -> None:
-    """Write the .onnx file, which names its parts and holds its own hash: from here on they are the model at `path`."""
-    model.metadata_props[names.META_SHA256] = UNKNOWN
+    """Write the .onnx file, which names its parts: from here on they are the model at `path`."""
+    is_single = names.META_DATA_SHA256 not in model.metadata_props
+    hashes = (names.META_GRAPH_SHA256, *([names.META_DATA_SHA256] if is_single else []))
+    model.metadata_props.update(dict.fromkeys(hashes, ""))  # in the places where they belong
+    proto = ir.to_proto(model)
+    for entry in proto.metadata_props:
+        if entry.key in hashes:
+            entry.value = (graph_sha256 if entry.key == names.META_GRAPH_SHA256 else inner_weights_sha256)(proto)
     with _temporary(path, ".onnx") as unfinished:
-        with _naming_the_cause(path, unfinished, sum(tensor.nbytes for tensor in initial_tensors(model))):
-            ir.save(model, unfinished)
-        with unfinished.open("rb+") as file:
-            seal(file)
+        with _naming_the_cause(path, unfinished, proto.ByteSize()):
+            onnx.save(proto, unfinished)
+        with unfinished.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
 

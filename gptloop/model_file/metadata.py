@@ -26,7 +26,7 @@ REQUIRED = (
 )
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 FLAVORS = ("standard", "lean", "fixed", "fused", "unrolled")
-HASHES = (names.META_DATA_SHA256, names.META_TOKENIZER_SHA256, names.META_SHA256)
+HASHES = (names.META_DATA_SHA256, names.META_GRAPH_SHA256, names.META_TOKENIZER_SHA256)
 SIZES = ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size")
 
 

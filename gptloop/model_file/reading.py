@@ -12,11 +12,11 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from gptloop import names
-from gptloop.model_file.content import check_content
+from gptloop.model_file.content import check_graph, check_parts
 from gptloop.model_file.damage import damaged, shown
 from gptloop.model_file.metadata import read_metadata
 from gptloop.model_file.places import part_of
-from gptloop.model_file.tensors import check_tensors, external_tensors
+from gptloop.model_file.tensors import check_names, check_tensors, external_tensors
 
 PROTOBUF_MAX_BYTES = 2**31 - 1
 
@@ -76,7 +76,7 @@ def read_model(path: Path, *, verify: bool = False) -> ModelFile:
         try:
             file = _checked(path, proto, identity)
             if verify:
-                check_content(path, file.metadata, file.data_places, file.tokenizer_places)
+                check_parts(path, proto, file.metadata, file.data_places, file.tokenizer_places)
         except (ValueError, OSError):
             if _identity(os.stat(path)) == identity:
                 raise
@@ -85,12 +85,12 @@ def read_model(path: Path, *, verify: bool = False) -> ModelFile:
 
 
 def _checked(path: Path, proto: onnx.ModelProto, identity: Identity) -> ModelFile:
-    try:
-        metadata = read_metadata(path, proto)
-        check_tensors(path, proto)
-        return ModelFile(path, proto, metadata, _data(path, proto), _tokenizer(path, metadata), identity)
-    except UnicodeDecodeError as error:
-        raise damaged(path, f"it has a name that is no text: {shown(error.object)}") from None
+    check_names(path, proto)
+    metadata = read_metadata(path, proto)
+    check_tensors(path, proto)
+    data = _data(path, proto)
+    check_graph(path, proto, metadata)
+    return ModelFile(path, proto, metadata, data, _tokenizer(path, metadata), identity)
 
 
 def _read(path: Path) -> tuple[onnx.ModelProto, Identity]:

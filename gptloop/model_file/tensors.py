@@ -103,6 +103,35 @@ def tensor_bytes(path: Path, tensor: TensorProto) -> int:
     return math.prod(tensor.dims) * ITEM_BYTES[tensor.data_type]
 
 
+def check_names(path: Path, proto: onnx.ModelProto) -> None:
+    """Check that names are text: protobuf (upb) hands over bytes that are none as they are.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    for name in _names(proto):
+        if not isinstance(name, str):
+            raise damaged(path, f"it has a name that is no text: {shown(name)}")
+
+
+def _names(proto: onnx.ModelProto) -> Iterator[str]:
+    for entry in proto.metadata_props:
+        yield from (entry.key, entry.value)
+    for opset in proto.opset_import:
+        yield opset.domain
+    for graph in graphs(proto.graph):
+        for tensor in graph.initializer:
+            yield tensor.name
+            for entry in tensor.external_data:
+                yield from (entry.key, entry.value)
+        for value in (*graph.input, *graph.output):
+            yield value.name
+            yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+        for node in graph.node:
+            yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+            yield from (attribute.name for attribute in node.attribute)
+
+
 def check_tensors(path: Path, proto: onnx.ModelProto) -> None:
     """Check that tensors inside the .onnx file have the bytes they claim, and that only initializers stand outside it.
 

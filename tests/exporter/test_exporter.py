@@ -105,7 +105,9 @@ def test_metadata_says_what_the_file_is(tiny, tmp_path):
         path = export(source, tmp_path / "model.onnx")
         found = {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
         config = json.loads(found.pop("gptloop_config"))
-        assert all(re.fullmatch("[0-9a-f]{64}", found.pop(key)) for key in ("gptloop_data_sha256", "gptloop_sha256"))
+        assert all(
+            re.fullmatch("[0-9a-f]{64}", found.pop(key)) for key in ("gptloop_data_sha256", "gptloop_graph_sha256")
+        )
         assert found == {
             "gptloop_version": metadata.version("gptloop"),
             "gptloop_source": name,
