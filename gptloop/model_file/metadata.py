@@ -6,7 +6,7 @@ Knows the file's metadata and which tensors its sizes are those of; no other fil
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,8 @@ def read_metadata(path: Path, proto: onnx.ModelProto) -> dict[str, str]:
     """The metadata of a model at `path`, checked.
 
     Raises:
-        ValueError: If some is missing, there twice, of a wrong type or size, or not true of the tensors; the file, the
-            entry and the value are named.
+        ValueError: If some is missing, there twice, or of a wrong type or size; the file, the entry and the value are
+            named.
     """
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     for key in REQUIRED:
@@ -44,7 +44,7 @@ def read_metadata(path: Path, proto: onnx.ModelProto) -> dict[str, str]:
     if len(metadata) != len(proto.metadata_props):
         raise damaged(path, "it has some of its metadata twice")
     _check_words(path, metadata)
-    _check_sizes(path, _config(path, metadata[names.META_CONFIG]), proto)
+    _check_config(path, metadata[names.META_CONFIG])
     return metadata
 
 
@@ -67,7 +67,7 @@ def _check_words(path: Path, metadata: dict[str, str]) -> None:
         raise damaged(path, f"it is of flavor 'unrolled', but has no {names.META_MAX_NEW_TOKENS}")
 
 
-def _config(path: Path, text: str) -> dict[str, Any]:
+def _check_config(path: Path, text: str) -> None:
     try:
         config = json.loads(text)
     except (ValueError, RecursionError):
@@ -82,7 +82,6 @@ def _config(path: Path, text: str) -> dict[str, Any]:
         _check(path, config, key, _is_ids, "an id, a list of ids, or null")
     known = f"one of {', '.join(names.ACTIVATIONS)}"
     _check(path, config, "activation_function", lambda value: value in (None, *names.ACTIVATIONS), known)
-    return config
 
 
 def _check(path: Path, config: dict[str, Any], key: str, holds: Callable[[Any], bool], bound: str) -> None:
@@ -99,7 +98,13 @@ def _is_ids(value: Any) -> bool:
     return value is None or all(_is_whole(token) for token in ids)
 
 
-def _check_sizes(path: Path, config: dict[str, Any], proto: onnx.ModelProto) -> None:
+def check_sizes(path: Path, metadata: Mapping[str, str], proto: onnx.ModelProto) -> None:
+    """Check that what the configuration says of sizes is true of the tensors.
+
+    Raises:
+        ValueError: If not, naming the file and the entry.
+    """
+    config = json.loads(metadata[names.META_CONFIG])
     shapes = {tensor.name: list(tensor.dims) for tensor in proto.graph.initializer}
     for tensor, sizes in (("wte.weight", ("vocab_size", "n_embd")), ("wpe.weight", ("n_positions", "n_embd"))):
         told = [config[size] for size in sizes]

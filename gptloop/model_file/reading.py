@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from gptloop import names
 from gptloop.model_file.content import check_graph, check_parts
 from gptloop.model_file.damage import damaged, shown
-from gptloop.model_file.metadata import read_metadata
+from gptloop.model_file.metadata import check_sizes, read_metadata
 from gptloop.model_file.places import part_of
 from gptloop.model_file.tensors import check_names, check_tensors, external_tensors
 
@@ -89,6 +89,7 @@ def _checked(path: Path, proto: onnx.ModelProto, identity: Identity) -> ModelFil
     metadata = read_metadata(path, proto)
     check_tensors(path, proto)
     data = _data(path, proto)
+    check_sizes(path, metadata, proto)
     check_graph(path, proto, metadata)
     return ModelFile(path, proto, metadata, data, _tokenizer(path, metadata), identity)
 
