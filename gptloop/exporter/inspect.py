@@ -16,7 +16,7 @@ from pathlib import Path
 import onnx
 
 from gptloop import names
-from gptloop.model_file import ModelFile, graphs, read_model
+from gptloop.model_file import graphs, read_model
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def inspect(path: str | Path, *, verify: bool = False) -> Structure:
         ValueError: If either is truncated or damaged, or the file was not written by gptloop.
     """
     file = read_model(Path(path), verify=verify)
-    return structure_of(file.proto, _file_bytes(file))
+    return structure_of(file.proto, file.file_bytes)
 
 
 def structure_of(proto: onnx.ModelProto, file_bytes: dict[str, int]) -> Structure:
@@ -194,11 +194,6 @@ def _bytes(tensor: onnx.TensorProto) -> int:
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return next(int(entry.value) for entry in tensor.external_data if entry.key == "length")
     return len(tensor.raw_data)
-
-
-def _file_bytes(file: ModelFile) -> dict[str, int]:
-    parts = {file.path.name: file.path} | file.data_places | file.tokenizer_places
-    return {name: part.stat().st_size for name, part in parts.items()}
 
 
 def _metadata_bytes(proto: onnx.ModelProto) -> int:

@@ -33,6 +33,7 @@ class ModelFile:
         metadata: Its metadata_props.
         data_places: Where each data file really is, links followed, by the name that the model has for it.
         tokenizer_places: Likewise the tokenizer, where there is one.
+        file_bytes: Size by file, as the model names them.
         identity: Which file the model was read from.
     """
 
@@ -41,6 +42,7 @@ class ModelFile:
     metadata: dict[str, str]
     data_places: dict[str, Path]
     tokenizer_places: dict[str, Path]
+    file_bytes: dict[str, int]
     identity: Identity
 
     @property
@@ -91,7 +93,9 @@ def _checked(path: Path, proto: onnx.ModelProto, identity: Identity) -> ModelFil
     data = _data(path, proto)
     check_sizes(path, metadata, proto)
     check_graph(path, proto, metadata)
-    return ModelFile(path, proto, metadata, data, _tokenizer(path, metadata), identity)
+    tokenizer = _tokenizer(path, metadata)
+    sizes = {path.name: path.stat().st_size} | {name: real.stat().st_size for name, real in (data | tokenizer).items()}
+    return ModelFile(path, proto, metadata, data, tokenizer, sizes, identity)
 
 
 def _read(path: Path) -> tuple[onnx.ModelProto, Identity]:
