@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
     inspect = commands.add_parser("inspect", help="print a model file's metadata, sizes and node counts")
     inspect.add_argument("file", type=Path, metavar="FILE")
+    inspect.add_argument("--verify", action="store_true", help="compare all of its files with the hashes of the export")
     inspect.set_defaults(run=_inspect)
     return parser
 
@@ -200,4 +201,6 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _inspect(options: argparse.Namespace) -> None:
     from gptloop.exporter.inspect import inspect, render  # noqa: PLC0415
 
-    print(render(inspect(options.file)))
+    print(render(inspect(options.file, verify=options.verify)))
+    if options.verify:
+        print("content: as it was exported")

@@ -16,7 +16,7 @@ from pathlib import Path
 import onnx
 
 from gptloop import names
-from gptloop.model_file import ModelFile, graphs, read_model
+from gptloop.model_file import graphs, read_model
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,19 @@ class Structure:
     metadata_bytes: int = 0
 
 
-def inspect(path: str | Path) -> Structure:
+def inspect(path: str | Path, *, verify: bool = False) -> Structure:
     """Read a model file's structure.
+
+    Args:
+        path: The .onnx file.
+        verify: Whether to compare all of its files with their recorded hashes, too, as `gptloop.OnnxLoop` does.
 
     Raises:
         FileNotFoundError: If the file or its data file is missing.
-        ValueError: If either is truncated, or the file was not written by gptloop.
+        ValueError: If either is truncated or damaged, or the file was not written by gptloop.
     """
-    file = read_model(Path(path))
-    return structure_of(file.proto, _file_bytes(file))
+    file = read_model(Path(path), verify=verify)
+    return structure_of(file.proto, file.file_bytes)
 
 
 def structure_of(proto: onnx.ModelProto, file_bytes: dict[str, int]) -> Structure:
@@ -190,13 +194,6 @@ def _bytes(tensor: onnx.TensorProto) -> int:
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return next(int(entry.value) for entry in tensor.external_data if entry.key == "length")
     return len(tensor.raw_data)
-
-
-def _file_bytes(file: ModelFile) -> dict[str, int]:
-    files = [file.path, *file.data]
-    if name := file.metadata.get(names.META_TOKENIZER):
-        files.append(file.path.parent / name)
-    return {path.name: path.stat().st_size for path in files if path.is_file()}  # ids need no tokenizer
 
 
 def _metadata_bytes(proto: onnx.ModelProto) -> int:

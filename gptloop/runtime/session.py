@@ -89,7 +89,7 @@ def open_session(
     # ONNX Runtime says so in its log only, and goes on without CUDA.
     missing = "; ".join(what for what in (_what_is_missing(), preloaded) if what)
     if device == "auto":
-        warnings.warn(f"ONNX Runtime runs on the CPU, its CUDA provider did not load: {missing}", stacklevel=4)
+        warnings.warn(f"ONNX Runtime runs on the CPU, its CUDA provider did not load: {missing}", stacklevel=5)
         return session
     raise ValueError(f"device 'cuda' was asked for, but ONNX Runtime's CUDA provider did not load: {missing}")
 
