@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -18,19 +18,27 @@ from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented
 from gptloop import names
 from gptloop.model_file import read_model
 from gptloop.runtime import cuda_graph
+from gptloop.runtime.arguments import Arguments
 from gptloop.runtime.cuda_graph import CapturedCalls
+from gptloop.runtime.interrupt import interruptible
 from gptloop.runtime.lean_call import lean_feeds
 from gptloop.runtime.loop import Loop, Outputs
 from gptloop.runtime.mapped_weights import MappedWeights
+from gptloop.runtime.memory import check_memory
 from gptloop.runtime.request import Request
-from gptloop.runtime.session import CUDA, cpu_alone, open_session, session_options
+from gptloop.runtime.session import CUDA, THREADS_MAX, cpu_alone, open_session, session_options
 from gptloop.values import whole_number
 
 ON_HOST = (names.TOP_K, names.NUM_RETURN_SEQUENCES)  # inputs that are sizes of tensors
 
 
+HALVES = ("fp16", "bf16")  # whose KV cache is in half precision, too
+LOG_FATAL = 4  # an error is raised as well, and a run that a signal ended is none
+
+
 class _Bounds:
     def __init__(self, config: dict[str, Any]):
+        self.config = config
         self.vocab_size: int = config["vocab_size"]
         self.n_positions: int = config["n_positions"]
 
@@ -71,7 +79,7 @@ class OnnxLoop(Loop):
         file = read_model(self.path)
         self.metadata = file.metadata
         super().__init__(_Bounds(json.loads(self.metadata[names.META_CONFIG])))
-        options = session_options(None if threads is None else whole_number("threads", threads, at_least=1))
+        options = session_options(None if threads is None else whole_number("threads", threads, 1, THREADS_MAX))
         if not prepack:
             options.add_session_config_entry("session.disable_prepacking", "1")
         self.flavor = self.metadata.get(names.META_FLAVOR, "standard")
@@ -100,14 +108,26 @@ class OnnxLoop(Loop):
             weights.add_to(options)
         try:
             with weights.dropping_pages() if weights and packing else contextlib.nullcontext():
-                session = open_session(
-                    self.path, device=device, options=options, cuda_options=cuda_options, huge_pages=huge_pages
+                session = interruptible(
+                    lambda: open_session(
+                        self.path, device=device, options=options, cuda_options=cuda_options, huge_pages=huge_pages
+                    ),
+                    stop=lambda: options.set_load_cancellation_flag(True),
                 )
         except NotImplemented as error:
             precision = self.metadata[names.META_PRECISION]
             raise ValueError(f"{self.path} is in {precision}, for which this device has no kernels: {error}") from None
         session.weights = weights  # whoever holds the session reads them
         return session
+
+    def check(
+        self, input_ids: npt.ArrayLike, *, return_logprobs: bool = False, **arguments: Unpack[Arguments]
+    ) -> Request:
+        """The request of a call to `generate`, without running it; raises as that does."""
+        request = super().check(input_ids, return_logprobs=return_logprobs, **arguments)
+        if self.device == "cpu":
+            check_memory(request, self.bounds.config, 2 if self.metadata[names.META_PRECISION] in HALVES else 4)
+        return request
 
     def _run(self, request: Request) -> Outputs:
         lean = self.flavor != "standard"
@@ -127,13 +147,20 @@ class OnnxLoop(Loop):
 def run_bound(
     session: ort.InferenceSession, inputs: dict[str, npt.NDArray[Any]], outputs: list[str]
 ) -> list[npt.NDArray[Any]]:
-    """Run with inputs and outputs bound, so that of what is computed on a device nothing else leaves it."""
+    """Run with inputs and outputs bound, so that of what is computed on a device nothing else leaves it.
+
+    Ends early, and raises what the handler did, when a signal's handler raises: Ctrl-C. The session stays usable.
+    """
     binding = session.io_binding()
     for name, value in inputs.items():
         binding.bind_cpu_input(name, np.ascontiguousarray(value))
     for name in outputs:
         binding.bind_output(name, "cpu")
-    session.run_with_iobinding(binding)
+    options = ort.RunOptions()
+    options.log_severity_level = LOG_FATAL
+    interruptible(
+        lambda: session.run_with_iobinding(binding, options), stop=lambda: setattr(options, "terminate", True)
+    )
     return binding.copy_outputs_to_cpu()
 
 

@@ -30,7 +30,7 @@ def run(capsys, monkeypatch):
     """Runs `gptloop generate`: its output, its standard error and its exit code."""
 
     def run_(*arguments: object, stdin: str = "") -> tuple[str, str, int]:
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
         capsys.readouterr()  # what transformers printed before
         code = main(["generate", *map(str, arguments)])
         return (*capsys.readouterr(), code)

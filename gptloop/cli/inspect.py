@@ -1,0 +1,21 @@
+"""`gptloop inspect`: a model file's metadata, sizes and node counts."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from gptloop.console import printable
+
+
+def add_inspect(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Read and print."""
+    from gptloop.exporter.inspect import inspect, render  # noqa: PLC0415
+
+    print(printable(render(inspect(options.file)), keep="\n"))
