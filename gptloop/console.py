@@ -25,7 +25,7 @@ JOINERS = "\u200c\u200d"  # format characters that scripts and emoji need, and t
 
 
 def printable(text: str, keep: str = "") -> str:
-    """Text that a terminal shows and does not obey: what it might obey is escaped, as in `\\x1b`.
+    r"""Text that a terminal shows and does not obey: what it might obey is escaped, as in `\x1b`.
 
     Args:
         text: Whatever a file, its name or a model said.

@@ -47,7 +47,8 @@ class Completer:
 
     Attributes:
         eos_token_ids: The model's end of text; none where the configuration's is outside the vocabulary, as the default
-            is for a small one, and -1 often for none. Likewise `bos_token_ids`, what text starts from where there is none yet.
+            is for a small one, and -1 often for none. Likewise `bos_token_ids`, what text starts from where there is
+            none yet.
     """
 
     def __init__(self, loop: OnnxLoop):

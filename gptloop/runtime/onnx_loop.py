@@ -38,7 +38,6 @@ LOG_FATAL = 4  # an error is raised as well, and a run that a signal ended is no
 
 class _Bounds:
     def __init__(self, config: dict[str, Any]):
-        self.config = config
         self.vocab_size: int = config["vocab_size"]
         self.n_positions: int = config["n_positions"]
 
@@ -78,7 +77,8 @@ class OnnxLoop(Loop):
         self.path = Path(path)
         file = read_model(self.path)
         self.metadata = file.metadata
-        super().__init__(_Bounds(json.loads(self.metadata[names.META_CONFIG])))
+        self._config = json.loads(self.metadata[names.META_CONFIG])
+        super().__init__(_Bounds(self._config))
         options = session_options(None if threads is None else whole_number("threads", threads, 1, THREADS_MAX))
         if not prepack:
             options.add_session_config_entry("session.disable_prepacking", "1")
@@ -112,7 +112,7 @@ class OnnxLoop(Loop):
                     lambda: open_session(
                         self.path, device=device, options=options, cuda_options=cuda_options, huge_pages=huge_pages
                     ),
-                    stop=lambda: options.set_load_cancellation_flag(True),
+                    stop=options.set_load_cancellation_flag,
                 )
         except NotImplemented as error:
             precision = self.metadata[names.META_PRECISION]
@@ -126,7 +126,7 @@ class OnnxLoop(Loop):
         """The request of a call to `generate`, without running it; raises as that does."""
         request = super().check(input_ids, return_logprobs=return_logprobs, **arguments)
         if self.device == "cpu":
-            check_memory(request, self.bounds.config, 2 if self.metadata[names.META_PRECISION] in HALVES else 4)
+            check_memory(request, self._config, 2 if self.metadata[names.META_PRECISION] in HALVES else 4)
         return request
 
     def _run(self, request: Request) -> Outputs:
@@ -159,7 +159,7 @@ def run_bound(
     options = ort.RunOptions()
     options.log_severity_level = LOG_FATAL
     interruptible(
-        lambda: session.run_with_iobinding(binding, options), stop=lambda: setattr(options, "terminate", True)
+        lambda: session.run_with_iobinding(binding, options), stop=lambda end: setattr(options, "terminate", end)
     )
     return binding.copy_outputs_to_cpu()
 
