@@ -10,6 +10,8 @@ from pathlib import Path
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
+from gptloop.checkpoint.clean_up import add_clean_up
+
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")  # with any of them, a directory has a tokenizer
 
 
@@ -34,4 +36,5 @@ def read_tokenizer(directory: Path) -> bytes | None:
         raise ValueError(f"the tokenizer in {directory} cannot be read: {error}") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
+    add_clean_up(tokenizer, loaded)
     return tokenizer.to_str().encode()

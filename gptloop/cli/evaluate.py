@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from gptloop.cli.export import check_docstrings
-from gptloop.console import printable, strict_json
+from gptloop.console import strict_json
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -29,4 +29,4 @@ def run(options: argparse.Namespace) -> None:
     ids = read_ids(options.ids) if options.ids else read_text(options.file, options.text)
     source = options.source or source_of(options.file)
     evaluation = evaluate(options.file, source, ids, options.window or 0)
-    print(strict_json(evaluation.to_dict()) if options.json else printable(render(evaluation), keep="\n"))
+    print(strict_json(evaluation.to_dict()) if options.json else render(evaluation))

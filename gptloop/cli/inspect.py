@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gptloop.console import printable
-
 
 def add_inspect(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
@@ -18,4 +16,4 @@ def run(options: argparse.Namespace) -> None:
     """Read and print."""
     from gptloop.exporter.inspect import inspect, render  # noqa: PLC0415
 
-    print(printable(render(inspect(options.file)), keep="\n"))
+    print(render(inspect(options.file)))
