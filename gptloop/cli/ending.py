@@ -60,14 +60,14 @@ def _interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
 
 
 def _message(error: BaseException) -> str:
-    text = str(error) if isinstance(error, EXPECTED) else f"{type(error).__name__}: {error}"
-    if not text.strip(" :"):
-        text = type(error).__name__
+    text, kind = str(error), type(error).__name__
     if not isinstance(error, EXPECTED):
+        text = f"{kind}: {text}" if text else kind
         text += f" (unexpected; {SHOW_TRACEBACK}=1 in the environment shows where)"
-    if "utf" not in sys.getfilesystemencoding() and not " ".join(sys.argv).isascii():
+    foreign = "utf" not in sys.getfilesystemencoding() and not " ".join(sys.argv).isascii()
+    if foreign and not isinstance(error, FileNotFoundError):
         text += f" (this locale's encoding is {sys.getfilesystemencoding()}; PYTHONUTF8=1 allows all names)"
-    return text
+    return text or kind
 
 
 @contextlib.contextmanager

@@ -122,8 +122,12 @@ class Completer:
             try:
                 self.loop.check([ids], seed=seed + number - 1, **settings)
             except ValueError as error:
-                blamed = f"prompt {number}: " if len(prompts) > 1 and self._would_run(seed, settings) else ""
-                raise ValueError(f"{blamed}{error}") from error
+                if not self._would_run(seed, settings):
+                    raise
+                blamed = f"prompt {number}: " if len(prompts) > 1 else ""
+                cut = self.truncate_left([ids], settings["max_new_tokens"])
+                hint = " (--truncate left cuts it)" if len(cut[0]) < len(ids) else ""
+                raise ValueError(f"{blamed}{error}{hint}") from error
         return self._generate(prompts, seed, settings, self.tokenizer if decode else None)
 
     def truncate_left(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[Sequence[int]]:
