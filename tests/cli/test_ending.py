@@ -74,7 +74,7 @@ def test_whatever_is_raised_is_one_line_and_exit_code_2(capsys, monkeypatch, err
 
 
 def test_an_interrupt_that_a_library_turned_into_an_error_is_one(capsys, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         try:
             raise KeyboardInterrupt
         except KeyboardInterrupt as interrupt:
