@@ -16,6 +16,7 @@ from pathlib import Path
 import onnx
 
 from gptloop import names
+from gptloop.console import printable
 from gptloop.model_file import graphs, read_model
 
 
@@ -121,12 +122,12 @@ def render(structure: Structure) -> str:
     if tokenizer and tokenizer not in structure.file_bytes:
         lines.append(f"  {'not there':>19}  {tokenizer}")
     in_steps = len(structure.body_weights)
-    lines += [f"weights\n  {structure.weight_bytes:>13,} bytes in the outer graph, {in_steps} tensors in a step"]
+    lines += ["weights", f"  {structure.weight_bytes:>13,} bytes in the outer graph, {in_steps} tensors in a step"]
     if structure.block_weights:
         lines.append(f"  {len(structure.block_weights):>13,} tensors named again in the outer Loop's body")
     for title, values in (("inputs", structure.inputs), ("outputs", structure.outputs)):
         lines += [title, *(f"  {name:22} {kind}" for name, kind in values.items())]
-    lines += [f"carried from step to step\n  {carried_text(structure)}"]
+    lines += ["carried from step to step", f"  {carried_text(structure)}"]
     lines += [f"  {structure.carried_bytes_per_step:,} bytes more of each row with each step"]
     for title, counts in (
         ("outside the Loop", structure.graph_nodes),
@@ -138,7 +139,7 @@ def render(structure: Structure) -> str:
         lines.append(f"nodes {title}: {counts.total()}")
         lines += _count_lines(counts)
     lines.append(f"nodes per layer of a step: {structure.nodes_per_layer:g}")
-    return "\n".join(lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 def _loop_bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

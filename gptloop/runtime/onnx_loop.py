@@ -7,22 +7,29 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
 from gptloop import names
+from gptloop.runtime.arguments import Arguments
 from gptloop.runtime.cuda_graph import CapturedCalls
+from gptloop.runtime.interrupt import interruptible
 from gptloop.runtime.lean_call import lean_feeds
 from gptloop.runtime.loop import Loop, Outputs
+from gptloop.runtime.memory import check_memory
 from gptloop.runtime.opening import open_model
 from gptloop.runtime.request import Request
-from gptloop.runtime.session import CUDA
+from gptloop.runtime.session import CUDA, THREADS_MAX
 from gptloop.values import whole_number
 
 ON_HOST = (names.TOP_K, names.NUM_RETURN_SEQUENCES)  # inputs that are sizes of tensors
+
+
+HALVES = ("fp16", "bf16")  # whose KV cache is in half precision, too
+LOG_FATAL = 4  # an error is raised as well, and a run that a signal ended is none
 
 
 class _Bounds:
@@ -68,17 +75,27 @@ class OnnxLoop(Loop):
         verify: bool = False,
     ):
         self.path = Path(path)
-        threads = None if threads is None else whole_number("threads", threads, at_least=1)
+        threads = None if threads is None else whole_number("threads", threads, 1, THREADS_MAX)
         self.session, self.metadata = open_model(
             self.path, device=device, threads=threads, prepack=prepack, huge_pages=huge_pages, verify=verify
         )
         self._weights = self.session.weights
-        super().__init__(_Bounds(json.loads(self.metadata[names.META_CONFIG])))
+        self._config = json.loads(self.metadata[names.META_CONFIG])
+        super().__init__(_Bounds(self._config))
         self.flavor = self.metadata.get(names.META_FLAVOR, "standard")
         fixed = self.metadata.get(names.META_MAX_NEW_TOKENS)
         self._max_new_tokens = None if fixed is None else int(fixed)
         self.device = "cuda" if CUDA in self.session.get_providers() else "cpu"
         self._captured = CapturedCalls(self.session, ON_HOST, self.device) if self.flavor == "unrolled" else None
+
+    def check(
+        self, input_ids: npt.ArrayLike, *, return_logprobs: bool = False, **arguments: Unpack[Arguments]
+    ) -> Request:
+        """The request of a call to `generate`, without running it; raises as that does."""
+        request = super().check(input_ids, return_logprobs=return_logprobs, **arguments)
+        if self.device == "cpu":
+            check_memory(request, self._config, 2 if self.metadata[names.META_PRECISION] in HALVES else 4)
+        return request
 
     def _run(self, request: Request) -> Outputs:
         if self._weights:
@@ -100,13 +117,20 @@ class OnnxLoop(Loop):
 def run_bound(
     session: ort.InferenceSession, inputs: dict[str, npt.NDArray[Any]], outputs: list[str]
 ) -> list[npt.NDArray[Any]]:
-    """Run with inputs and outputs bound, so that of what is computed on a device nothing else leaves it."""
+    """Run with inputs and outputs bound, so that of what is computed on a device nothing else leaves it.
+
+    Ends early, and raises what the handler did, when a signal's handler raises: Ctrl-C. The session stays usable.
+    """
     binding = session.io_binding()
     for name, value in inputs.items():
         binding.bind_cpu_input(name, np.ascontiguousarray(value))
     for name in outputs:
         binding.bind_output(name, "cpu")
-    session.run_with_iobinding(binding)
+    options = ort.RunOptions()
+    options.log_severity_level = LOG_FATAL
+    interruptible(
+        lambda: session.run_with_iobinding(binding, options), stop=lambda end: setattr(options, "terminate", end)
+    )
     return binding.copy_outputs_to_cpu()
 
 

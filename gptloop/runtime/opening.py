@@ -25,6 +25,7 @@ from gptloop import names
 from gptloop.model_file import ModelFile, read_model
 from gptloop.runtime import cuda_graph
 from gptloop.runtime.handed import to_open
+from gptloop.runtime.interrupt import interruptible
 from gptloop.runtime.mapped_weights import MappedWeights
 from gptloop.runtime.session import cpu_alone, open_session, session_options
 
@@ -77,8 +78,12 @@ def _open(
         options.log_severity_level = ONLY_FATAL  # what is wrong is raised; on CUDA the log may say more
     cuda_options = cuda_graph.OPTIONS if unrolled else None
     with weights.dropping_pages() if weights and prepack else contextlib.nullcontext(), _naming(file):
-        session = open_session(
-            to_open(file, options), device=device, options=options, cuda_options=cuda_options, huge_pages=huge_pages
+        model = to_open(file, options)
+        session = interruptible(
+            lambda: open_session(
+                model, device=device, options=options, cuda_options=cuda_options, huge_pages=huge_pages
+            ),
+            stop=options.set_load_cancellation_flag,
         )
     session.weights = weights  # whoever holds the session reads them
     return session
