@@ -45,7 +45,7 @@ from benchmarks.measure import Measurement, measure
 from benchmarks.test_speed import extra_info
 from gptloop.checkpoint.seeded import random_model
 from gptloop.reference.parity import Parity
-from gptloop.report.__main__ import main as report
+from gptloop.report import write_report
 from gptloop.runtime.session import open_session
 
 BUDGET_S = 600.0
@@ -257,5 +257,4 @@ def benchmark(case: Case, name: str, measured: Measurement) -> dict[str, Any]:
 
 def render(reports: Path) -> None:
     """Summary and charts."""
-    if (code := report([str(reports)])) != 0:
-        raise RuntimeError(f"gptloop.report ended with {code}")
+    write_report(reports)

@@ -13,7 +13,7 @@ import numpy as np
 
 from gptloop.report.errors import ReportError
 from gptloop.report.machine import Machine, read_machine
-from gptloop.report.records import COUNT, FLAG, RECORDS, ROUNDS, Record, read_record
+from gptloop.report.records import COUNT, FLAG, RECORDS, ROUNDS, Record, named, read_record
 from gptloop.report.statistics import paired_noise_floor, process_effect, unpaired_noise_floor
 from gptloop.report.verdicts import Floor
 
@@ -90,7 +90,7 @@ def check_pair(place: str, pair: Any) -> None:
         arms = cases.record(case)
         rounds = {arm: len(arms.field(arm, ROUNDS)) for arm in ("base", "change", *arms.values)}
         if len(set(rounds.values())) != 1:
-            raise ReportError(f"{place}: arms of {case!r} differ in their number of rounds: {rounds}")
+            raise ReportError(f"{place}: arms of {named(case)} differ in their number of rounds: {named(rounds)}")
 
 
 def _calibration(path: Path, record: Record, machine: Machine) -> Calibration | None:

@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from gptloop.report.errors import ReportError
-from gptloop.report.records import COUNT, TEXT, TEXT_OR_NULL, Kind, Record, is_text
+from gptloop.report.records import COUNT, TEXT, TEXT_OR_NULL, Kind, Record, is_text, named
 
 DEVICE = Kind("'cpu' or 'cuda'", lambda value: value in ("cpu", "cuda"))
+
+
+_MOST_VERSIONS = 100  # they stand in one line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +56,12 @@ def read_machine(info: Record) -> Machine:
     on_gpu = device == "cuda"
     versions = info.record("versions")
     if unnamed := [name for name in versions.values if not is_text(name)]:
-        raise ReportError(f"{versions.place} has the name {unnamed[0]!a}, expected printable text")
-    named = ((name, versions.field(name, TEXT_OR_NULL)) for name in sorted(versions.values) if name != "gptloop")
+        raise ReportError(f"{versions.place} has the name {named(unnamed[0])}, expected {TEXT.words}")
+    if len(versions.values) > _MOST_VERSIONS:
+        raise ReportError(
+            f"{versions.place} names {len(versions.values):,} versions, expected at most {_MOST_VERSIONS}"
+        )
+    found = ((name, versions.field(name, TEXT_OR_NULL)) for name in sorted(versions.values) if name != "gptloop")
     return Machine(
         device=device,
         cpu=info.field("cpu", TEXT),
@@ -62,5 +69,5 @@ def read_machine(info: Record) -> Machine:
         driver=info.field("driver", TEXT_OR_NULL) if on_gpu else None,
         cuda=info.field("cuda", TEXT_OR_NULL) if on_gpu else None,
         threads=info.field("threads", COUNT),
-        versions=tuple((name, version) for name, version in named if version is not None),
+        versions=tuple((name, version) for name, version in found if version is not None),
     )
