@@ -174,7 +174,7 @@ def _in_order(rows: list[dict[Any, Any]]) -> list[dict[Any, Any]]:
             row["max_new_tokens"],
             row["workload"],
             row["group"],
-            _rank(row["contender"], _CONTENDERS),
+            contender_rank(row["contender"]),
         ),
     )
 
@@ -182,6 +182,11 @@ def _in_order(rows: list[dict[Any, Any]]) -> list[dict[Any, Any]]:
 def precision_rank(name: str) -> tuple[int, str]:
     """Where a precision stands among others: the most exact first, unknown ones last."""
     return _rank(name, _PRECISIONS)
+
+
+def contender_rank(name: str) -> tuple[int, str]:
+    """Where a contender stands beside others: the baseline first, unknown ones last."""
+    return _rank(name, _CONTENDERS)
 
 
 def _rank(name: str, known: Sequence[str]) -> tuple[int, str]:

@@ -12,7 +12,9 @@ from gptloop.report.errors import NotOursError, ReportError
 from gptloop.report.folder import Say, run_files, say_nothing
 from gptloop.report.run_file import BOUNDS, CASE_FIELDS, STEP_COUNTS, rows_of_baseline, rows_of_run
 
-__all__ = ["BOUNDS", "CASE_FIELDS", "STEP_COUNTS", "newest_cases", "read_run", "read_runs"]
+__all__ = ["BOUNDS", "CASE_FIELDS", "STEP_COUNTS", "newest_cases", "newest_machines", "read_run", "read_runs"]
+
+MOST_MACHINES = 10  # each has five charts, a section and tables of its own
 
 
 def read_runs(folder: Path, say: Say = say_nothing) -> pd.DataFrame:
@@ -66,6 +68,15 @@ def read_runs(folder: Path, say: Say = say_nothing) -> pd.DataFrame:
 def read_run(path: Path) -> pd.DataFrame:
     """One saved run, or a baseline, wherever it lies: the rows of `read_runs`."""
     return pd.DataFrame.from_records(rows_of_baseline(path))
+
+
+def newest_machines(runs: pd.DataFrame, say: Say = say_nothing) -> pd.DataFrame:
+    """The runs of the machines that were measured last, at most `MOST_MACHINES`; `say` is told what is left out."""
+    last = runs.groupby("fingerprint")["datetime"].max().sort_values(ascending=False, kind="stable")
+    if len(last) > MOST_MACHINES:
+        beyond = f"{len(last) - MOST_MACHINES:,} of {len(last):,} machines"
+        say(f"the runs of {beyond} are left out: those that were measured longest ago")
+    return runs[runs["fingerprint"].isin(last.index[:MOST_MACHINES])]
 
 
 def newest_cases(runs: pd.DataFrame) -> pd.DataFrame:

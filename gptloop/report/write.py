@@ -14,7 +14,7 @@ from gptloop.report.folder import Say, say_nothing
 from gptloop.report.newest import newest_run
 from gptloop.report.notes import read_notes
 from gptloop.report.pages import RECORDS, RESULTS, records_block, results_block, with_block, write_pages
-from gptloop.report.runs import newest_cases, read_runs
+from gptloop.report.runs import newest_cases, newest_machines, read_runs
 from gptloop.report.summary import summary_markdown
 from gptloop.report.update import new_baseline, refuse_other_file
 
@@ -59,6 +59,7 @@ def write_report(
     """
     runs = read_runs(folder, say)
     notes = read_notes(folder, runs["run"])
+    runs = newest_machines(runs, say)
     compared = compare_cases(newest_cases(runs))
     if baseline and update_baseline:
         _update_baseline(runs, baseline, budgets, folder)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from report_runs import benchmark, gpu_machine, machine, run, save
 
-from gptloop.report.__main__ import main
+from gptloop.report.command import main
 
 CASES = ("gpt2 8x1", "gpt2 1x1")
 BUDGETS = "budget = 0.02\nresolution = 0.10\ndrift = 0.15\npaired_floor = 0.04\nstored_floor = 0.10\n" + "".join(

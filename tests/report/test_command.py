@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from report_runs import benchmark, pair, run, save
 
-from gptloop.report.__main__ import main
+from gptloop.report.command import main
 
 
 def contents(folder: Path) -> dict[str, bytes]:
