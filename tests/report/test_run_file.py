@@ -87,6 +87,18 @@ def test_a_run_without_raw_rounds_says_how_to_keep_them(tmp_path):
         ("device", "tpu"),
         ("ttft_s", 0),
         ("ttft_s", float("nan")),
+        ("ttft_s", 1e300),
+        ("ttft_s", 1e-300),
+        ("ttft_s", 10**400),
+        ("ttft_rounds_s", [1.0, 5e-324]),
+        ("alone_rounds_s", [1e300]),
+        ("time_per_output_token_s", -1e300),
+        ("tokens_per_s", 1e-300),
+        ("tokens_per_s", 1e300),
+        ("temperature", 1e300),
+        ("load_s", 1e300),
+        ("peak_memory_bytes", 10**18),
+        ("weights", "x" * 1001),
         ("ttft_rounds_s", []),
         ("tokens_per_s", float("inf")),
         ("temperature", -1),
@@ -103,7 +115,7 @@ def test_a_field_of_the_wrong_kind_is_refused_with_its_value(tmp_path, field, va
         read_runs(tmp_path)
 
 
-@pytest.mark.parametrize("rounds", [[], [1.0, 0.0], [1.0, None], "1.0"])
+@pytest.mark.parametrize("rounds", [[], [1.0, 0.0], [1.0, None], "1.0", [1e300], [5e-324], [1e-300, 1.0], [True]])
 def test_rounds_are_times_above_zero(tmp_path, rounds):
     entry = benchmark()
     entry["stats"]["data"] = rounds
@@ -112,7 +124,7 @@ def test_rounds_are_times_above_zero(tmp_path, rounds):
         read_runs(tmp_path)
 
 
-@pytest.mark.parametrize("at", ["yesterday", "0001-01-01T00:00:00+14:00"])
+@pytest.mark.parametrize("at", ["yesterday", "0001-01-01T00:00:00+14:00", "1677-01-01", "9999-12-31T23:59:59"])
 def test_the_time_of_a_run_is_iso_8601(tmp_path, at):
     save(tmp_path, run(*pair(), at=at))
     with pytest.raises(ReportError, match=r"'datetime' = .*, expected an ISO 8601 time"):
