@@ -88,6 +88,8 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
             if alone:
                 _remove_staged({(folder / name).parent for name in files})
             for name, content in files.items():
+                if not (folder / name).parent.resolve().is_relative_to(folder.resolve()):
+                    raise OSError(None, "its folder is a link to elsewhere", str(folder / name))
                 _stage(folder / name, content, staged)
             for temporary, path in staged.items():
                 os.replace(temporary, path)

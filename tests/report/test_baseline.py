@@ -119,3 +119,29 @@ def test_a_baseline_without_floors_of_its_own_takes_a_later_calibration(report, 
     floors = dict.fromkeys([f"{case} onnx" for case in CASES] + ["control"], 0.006)
     monkeypatch.setattr("gptloop.report.baseline.machine_floors", lambda *_: floors)
     assert report(suite(1.05), GATE, against=against) == 1  # 10 % would be assumed
+
+
+@pytest.mark.parametrize("slower", [1.0, 1.3])
+def test_a_budget_on_the_control_itself_is_judged_as_its_drift(report, tmp_path, slower):
+    budgets = tmp_path / "budgets.toml"
+    budgets.write_text(budgets.read_text() + '[cases."gpt2 8x1 torch"]\n')
+    assert report(suite(torch=slower), GATE) == (0 if slower == 1.0 else 2)
+    assert verdicts(report.folder)["gpt2 8x1 torch"] == ("unchanged" if slower == 1.0 else "unstable")
+
+
+def test_the_run_that_was_judged_is_named_first(report, capsys):
+    report(suite())
+    section = capsys.readouterr().out.split("\n\n")[1:3]
+    assert section[0] == "## Regression gate"
+    assert section[1].startswith("Judged: m/0002_new.json (2026-11-23 00:00 UTC, commit 0123456789), against the base")
+
+
+@pytest.mark.parametrize("name", ["m/0003_future.json", "m/0001_again.json"])
+def test_a_run_that_pushed_itself_in_front_is_not_judged(report, capsys, name):
+    """A slow run is the newest; a fast one claims to be: by a date to come, or against its number."""
+    save(
+        report.folder, suite(at="2099-01-01T00:00:00+00:00" if "future" in name else "2026-11-24T00:00:00+00:00"), name
+    )
+    assert report(suite(1.5), GATE) == 2
+    assert "nobody knows which run is newest" in capsys.readouterr().err
+    assert not (report.folder / "verdicts.json").exists()

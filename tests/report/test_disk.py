@@ -52,6 +52,16 @@ def test_a_file_without_end_is_not_read(tmp_path):
         read_json(tmp_path / "file")
 
 
+def test_nothing_is_written_through_a_link_to_elsewhere(tmp_path):
+    reports, elsewhere = tmp_path / "reports", tmp_path / "elsewhere"
+    for folder in (reports, elsewhere):
+        folder.mkdir()
+    (reports / "charts").symlink_to(elsewhere)
+    with pytest.raises(ReportError, match=r"charts/a\.svg: cannot be written: its folder is a link to elsewhere"):
+        write_files(reports, {"summary.md": b"one", "charts/a.svg": b"two"})
+    assert [*elsewhere.iterdir(), *reports.iterdir()] == [reports / "charts"]
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path

@@ -109,3 +109,11 @@ def test_the_report_imports_nothing_else_of_gptloop():
         "transformers",
         "pytest_benchmark",
     }
+
+
+def test_nothing_imports_the_command_line():
+    root = Path(gptloop.report.__file__).parents[2]
+    sources = [path for room in ("gptloop", "benchmarks") for path in (root / room).rglob("*.py")]
+    importing = [path.name for path in sources if "gptloop.report.command" in path.read_text(encoding="utf-8")]
+    assert importing == ["__main__.py"]
+    assert not any("gptloop.report.__main__" in path.read_text(encoding="utf-8") for path in sources)
