@@ -139,9 +139,8 @@ def test_the_run_that_was_judged_is_named_first(report, capsys):
 @pytest.mark.parametrize("name", ["m/0003_future.json", "m/0001_again.json"])
 def test_a_run_that_pushed_itself_in_front_is_not_judged(report, capsys, name):
     """A slow run is the newest; a fast one claims to be: by a date to come, or against its number."""
-    save(
-        report.folder, suite(at="2099-01-01T00:00:00+00:00" if "future" in name else "2026-11-24T00:00:00+00:00"), name
-    )
+    date = "2099-01-01" if "future" in name else "2026-11-24"
+    save(report.folder, suite(at=f"{date}T00:00:00+00:00"), name)
     assert report(suite(1.5), GATE) == 2
     assert "nobody knows which run is newest" in capsys.readouterr().err
     assert not (report.folder / "verdicts.json").exists()
