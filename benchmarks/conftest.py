@@ -16,7 +16,8 @@ from transformers import GPT2Config
 from benchmarks import machine
 from benchmarks.cases import Case, grid
 from benchmarks.contenders import Files
-from benchmarks.measure import Measurement, Say, measure
+from benchmarks.measuring.measure import measure
+from benchmarks.measuring.measurement import Measurement, Say
 from gptloop import export
 from gptloop.checkpoint.hub import download
 from gptloop.checkpoint.seeded import random_model

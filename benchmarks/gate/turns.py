@@ -32,7 +32,7 @@ from gptloop.reference.parity import Judge, ParityError, check_quality
 from gptloop.runtime.request import check_request
 
 ROOT = Path(__file__).resolve().parents[2]
-WORKER = ROOT / "benchmarks" / "turn_worker.py"
+WORKER = ROOT / "benchmarks" / "timing" / "turn_worker.py"
 PRECISIONS = {"onnx": "fp32", "onnx_int8": "int8"}
 SIDES = ("base", "change")
 WARM_CALLS = 1  # after the one that loading makes
@@ -111,7 +111,7 @@ CONTROL = gated_case(f"{CPU_GRID[0].group} {BASELINE}")  # the shortest
 
 
 class Process:
-    """A `benchmarks.turn_worker` of one tree.
+    """A `benchmarks.timing.turn_worker` of one tree.
 
     Raises:
         RuntimeError: If it ends before it has answered, with what it said.

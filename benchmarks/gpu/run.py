@@ -41,7 +41,8 @@ from benchmarks.contenders import Files
 from benchmarks.gpu import checks
 from benchmarks.gpu.stages import Stages, say, write_json
 from benchmarks.machine import cuda
-from benchmarks.measure import Measurement, measure
+from benchmarks.measuring.measure import measure
+from benchmarks.measuring.measurement import Measurement
 from benchmarks.test_speed import extra_info
 from gptloop.checkpoint.seeded import random_model
 from gptloop.reference.parity import Parity

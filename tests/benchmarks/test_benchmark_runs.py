@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import machine
 from benchmarks.machine.cores import PASSES, core_pass
-from benchmarks.timing import interleave
+from benchmarks.timing.clocks import interleave
 
 
 @pytest.mark.parametrize(("rounds", "order"), [(1, "ab"), (2, "abba"), (4, "abbaabba")])
@@ -25,7 +25,7 @@ def test_contenders_are_timed_in_abba_order(rounds, order):
 
 def test_round_i_of_a_contender_is_its_time_in_round_i(monkeypatch):
     clock = iter(range(100))
-    monkeypatch.setattr("benchmarks.timing.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr("benchmarks.timing.clocks.time", SimpleNamespace(perf_counter=lambda: next(clock)))
     busy = {"a": 3, "b": 7}
     times, beside = interleave(
         {name: lambda n=n: [next(clock) for _ in range(n)] for name, n in busy.items()}, 2, lambda: next(clock)

@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from benchmarks.cases import CANDIDATES, GPU_GRID, ONE_ROW
+from benchmarks.cases import CANDIDATES, GPU_GRID
 from benchmarks.contenders import Files
 from benchmarks.gpu import checks, run
 from benchmarks.gpu.stages import Stages
@@ -138,19 +138,6 @@ def test_nodes_are_counted_by_who_ran_them():
     fence = {"cat": "Node", "name": "MatMul_fence_before", "args": {"op_name": "MatMul"}}
     session = {"cat": "Session", "name": "model_run"}
     assert checks.count_nodes([node, node, fence, session]) == Counter({("CUDAExecutionProvider", "MatMul"): 2})
-
-
-def test_the_floor_of_a_call_is_its_products_and_its_weights_way(tiny, monkeypatch):
-    """By hand, for a machine of 1 GB/s and 1 GFLOP/s."""
-    monkeypatch.setattr(cuda, "flops_per_s", lambda *_: 1e9)
-    monkeypatch.setattr(cuda, "bandwidth_bytes_per_s", lambda *_: 1e9)
-    block, head = 2 * 12 * 32 * 32, 32 * 97
-    for workload, prompts, rows in ((ONE_ROW, 1, 1), (CANDIDATES, 1, 64)):
-        floors = cuda.floors(tiny.model.config, workload, "fp16", rounds=3)
-        prefill_s = 2 * (block * 36 * prompts + head * prompts) / 1e9
-        assert floors["products"].ttft_rounds_s == pytest.approx([prefill_s] * 3)
-        assert floors["products"].rounds_s == pytest.approx([prefill_s + 35 * 2 * (block + head) * rows / 1e9] * 3)
-        assert floors["bandwidth"].rounds_s == pytest.approx([36 * 2 * (block + head) / 1e9] * 3)
 
 
 def test_on_the_cpu_no_memory_of_a_device_is_used():

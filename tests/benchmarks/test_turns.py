@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from report_runs import machine
 
-from benchmarks import turn_worker
 from benchmarks.gate import change
 from benchmarks.gate.turns import CONTROL, ROOT, Files, Process, Work, commit_info, gated_case, measure_pair, prepare
+from benchmarks.timing import turn_worker
 from gptloop.exporter.inspect import inspect
 from gptloop.report.calibration import Calibration
 from gptloop.report.machine import machine_of
