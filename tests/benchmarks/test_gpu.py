@@ -100,6 +100,23 @@ def test_without_onnx_runtime_for_cuda_it_says_what_is_missing(tmp_path, capsys,
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("budget", ["nan", "inf", "0", "-1", "soon", "1" * 100_000])
+def test_a_budget_is_a_finite_time(budget, tmp_path, capsys):
+    with pytest.raises(SystemExit) as raised:
+        run.main(["--output", str(tmp_path / "out"), f"--budget-s={budget}"])
+    assert raised.value.code == 2
+    error = capsys.readouterr().err
+    assert f"expected seconds above 0, got '{budget[:3]}" in error
+    assert len(error) < 1000
+
+
+def test_an_output_that_is_a_file_is_one_line_and_no_failed_stage(tmp_path, capsys):
+    (tmp_path / "out").write_text("mine")
+    assert run.main(["--output", str(tmp_path / "out"), "--rehearse"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 def test_a_stage_that_fails_is_noted_and_the_next_one_runs(tmp_path):
     stages = Stages(tmp_path, budget_s=60)
     stages.run("first", 1, lambda: 1 / 0)
@@ -125,7 +142,7 @@ def test_wrong_tokens_fail_the_stage_after_all_was_looked_at(tmp_path, monkeypat
     def found(files, workload, device, profiles):
         return {f"{files.precision} onnx": {"error": "row 0"}, f"{files.precision} onnx_lean": {"rows": 1}}
 
-    monkeypatch.setattr(checks, "_in_precision", found)
+    monkeypatch.setattr(checks, "in_precision", found)
     files = Files(tmp_path, tmp_path, tmp_path, "")
     with pytest.raises(ParityError, match=r"wrong: fp32 onnx, fp16 onnx$"):
         checks.correctness(files, CANDIDATES, "cpu", tmp_path)
