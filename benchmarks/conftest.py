@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -15,9 +16,11 @@ from transformers import GPT2Config
 
 from benchmarks import machine
 from benchmarks.cases import Case, grid
+from benchmarks.command.checkout import ROOT, SAFE, saved_commit_info, settings_in_environment
 from benchmarks.contenders import Files
 from benchmarks.measuring.measure import measure
 from benchmarks.measuring.measurement import Measurement, Say
+from benchmarks.test_speed import NOT_MEASURED
 from gptloop import export
 from gptloop.checkpoint.hub import download
 from gptloop.checkpoint.seeded import random_model
@@ -40,6 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    os.environ.update(settings_in_environment(SAFE))  # for pytest-benchmark, which calls git as well
     if (threads := config.getoption("--threads")) is not None:
         if threads < 1:
             raise pytest.UsageError(f"--threads must be at least 1, got {threads}")
@@ -60,6 +64,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     machine_info["gptloop"] = machine.facts()
+
+
+def pytest_benchmark_generate_commit_info(config: pytest.Config) -> dict[str, Any]:
+    return saved_commit_info(ROOT)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if any(NOT_MEASURED in str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])):
+        terminalreporter.write_line(f"gptloop: {NOT_MEASURED}", yellow=True)
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,10 @@ from gptloop.reference.parity import Parity, ParityError
 from gptloop.report.metrics import time_per_output_token_s, tokens_per_s
 
 SCHEMA = 1
+NOT_MEASURED = (
+    "nothing is measured: pytest-benchmark is off, by --benchmark-disable or because pytest-xdist (-n) runs tests "
+    "beside each other, where each slows the others"
+)
 
 
 class RecordedClock:
@@ -55,6 +59,8 @@ def test_generate(
     benchmark: BenchmarkFixture,
 ) -> None:
     """A contender whose tokens are not the baseline's fails, and has no time; one that cannot run here is skipped."""
+    if benchmark.disabled:
+        pytest.skip(NOT_MEASURED)
     measured = measurements(case)[contender]
     if measured.absent:
         pytest.skip(measured.absent)

@@ -17,6 +17,7 @@ from benchmarks.command.scratch import PREFIX, remove_if_abandoned, scratch
 
 ROOT = Path(__file__).resolve().parents[2]
 
+PROJECT = "gptloop"
 SAFE = {"core.fsmonitor": "false", "core.hooksPath": os.devnull}
 # Set within a hook, where they name the tree of the hook, whatever folder git is called for.
 _ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
@@ -43,14 +44,19 @@ def settings_in_environment(settings: Mapping[str, str]) -> dict[str, str]:
     return variables
 
 
-def commit_info(tree: Path) -> dict[str, Any]:
+def commit_info(tree: Path, *besides: str) -> dict[str, Any]:
     """Which revision a tree is at, and whether it was changed since.
+
+    Args:
+        tree: The root of a checkout.
+        *besides: Folders in it whose changes do not count.
 
     Raises:
         RuntimeError: If git does not tell, or tells of another tree.
     """
     _check_own(tree)
-    changed = git(tree, "status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)reports")
+    paths = [".", *(f":(exclude){folder}" for folder in besides)]
+    changed = git(tree, "status", "--porcelain", "--untracked-files=no", "--", *paths)
     return {"id": git(tree, "rev-parse", "HEAD"), "dirty": bool(changed)}
 
 
@@ -60,7 +66,7 @@ def saved_commit_info(tree: Path) -> dict[str, Any]:
     A tree of which git tells nothing counts as changed: nobody knows what was measured.
     """
     known: dict[str, Any] = {"id": "unknown", "time": None, "author_time": None, "dirty": True, "branch": "(unknown)"}
-    known["project"] = tree.name
+    known["project"] = PROJECT
     try:
         known |= commit_info(tree)
         times = git(tree, "log", "-1", "--no-show-signature", "--format=%cI%n%aI").split()

@@ -33,6 +33,7 @@ from gptloop.report.records import read_record
 from gptloop.report.verdicts import FEWEST_PROCESSES, exit_code
 
 KIND = "change"
+REPORTS = "reports"  # what they hold is no part of what is measured
 PROCESSES, ROUNDS = 5, 6
 
 
@@ -85,7 +86,7 @@ def measure_pairs(base: Path, work: Work, count: int, say: Say) -> dict[str, Any
     Returns:
         For JSON: both commits, the cases that could not be measured and why, and the raw pairs.
     """
-    commits = {"base": commit_info(base), "change": commit_info(ROOT)}  # what git does not tell is found first
+    commits = {"base": commit_info(base, REPORTS), "change": commit_info(ROOT, REPORTS)}  # what fails, fails first
     with scratch("change") as folder:
         files = Files(folder, {"base": base, "change": ROOT})
         lacking = prepare(files, work, say)

@@ -20,7 +20,7 @@ from benchmarks import machine
 from benchmarks.command.checkout import ROOT, commit_info
 from benchmarks.command.ending import Parser, print_result, run, say_after, whole
 from benchmarks.command.scratch import scratch
-from benchmarks.gate.change import PROCESSES, ROUNDS
+from benchmarks.gate.change import PROCESSES, REPORTS, ROUNDS
 from benchmarks.gate.pair import measure_pair
 from benchmarks.gate.prepare import prepare
 from benchmarks.gate.proof import ARMS
@@ -77,7 +77,7 @@ def _measure(path: Path, budgets: Budgets, facts: Mapping[str, Any], options: ar
         "control": CONTROL.name,
         "smoke": options.smoke,
     }
-    proof = {"gptloop_kind": PROOF, "schema": SCHEMA, "machine": facts, "commit": commit_info(ROOT)}
+    proof = {"gptloop_kind": PROOF, "schema": SCHEMA, "machine": facts, "commit": commit_info(ROOT, REPORTS)}
     proof["settings"] = settings
     pairs = _saved_pairs(path, proof)
     wanted = options.calibration_pairs + options.test_pairs

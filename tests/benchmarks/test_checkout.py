@@ -46,12 +46,14 @@ def test_what_a_configuration_names_is_not_run(repository, tmp_path, setting):
     assert not mark.exists()
 
 
-def test_a_tree_is_dirty_by_what_is_tracked_but_for_the_reports(repository):
-    (repository / "reports" / "summary.md").write_text("new\n")
+def test_a_tree_is_dirty_by_what_is_tracked_but_for_folders_that_do_not_count(repository):
     (repository / "untracked").write_text("")
     assert commit_info(repository) == {"id": git(repository, "rev-parse", "HEAD"), "dirty": False}
-    (repository / "gptloop" / "__init__.py").write_text("x = 1\n")
+    (repository / "reports" / "summary.md").write_text("new\n")
     assert commit_info(repository)["dirty"] is True
+    assert commit_info(repository, "reports")["dirty"] is False
+    (repository / "gptloop" / "__init__.py").write_text("x = 1\n")
+    assert commit_info(repository, "reports")["dirty"] is True
 
 
 def _no_git(monkeypatch, tmp_path):
@@ -90,7 +92,7 @@ def test_a_saved_run_has_what_pytest_benchmark_saves(repository):
     saved = saved_commit_info(repository)
     assert set(saved) == {"id", "time", "author_time", "dirty", "project", "branch"}
     assert saved["time"][:2] == "20"
-    assert saved["project"] == "project"
+    assert saved["project"] == "gptloop"
     assert saved["branch"] == git(repository, "rev-parse", "--abbrev-ref", "HEAD")
 
 

@@ -168,4 +168,4 @@ def test_what_is_not_installed_is_no_verdict(command, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, f"benchmarks.gate.{name}", None)
     monkeypatch.delattr(f"benchmarks.gate.{name}")
     assert run(f"benchmarks.{name}", command.main) == 2
-    assert "unexpected ImportError" in capsys.readouterr().err
+    assert "unexpected ModuleNotFoundError" in capsys.readouterr().err

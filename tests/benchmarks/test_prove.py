@@ -95,7 +95,7 @@ def command(tmp_path, monkeypatch, budgets):
 
     monkeypatch.setattr(prove, "measure_pair", measure)
     monkeypatch.setattr(prove, "prepare", lambda *_: {})
-    monkeypatch.setattr(prove, "commit_info", lambda _: {"id": "0123456789abcdef", "dirty": False})
+    monkeypatch.setattr(prove, "commit_info", lambda *_: {"id": "0123456789abcdef", "dirty": False})
     page = tmp_path / "page.md"
     page.write_text("# Gate\n\n<!-- proof -->\n\nNot measured yet.\n\n<!-- end of proof -->\n\nEnd.\n")
 
