@@ -6,7 +6,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,14 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 
 def pytest_benchmark_generate_commit_info(config: pytest.Config) -> dict[str, Any]:
     return saved_commit_info(ROOT)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_benchmark_compare_machine_info() -> Generator[None, Any, Any]:
+    try:
+        return (yield)
+    except ValueError:  # pytest-benchmark wants to say where the storage is below the working directory: it is not
+        warnings.warn("the saved run is from another machine: its times are no measure of these", stacklevel=1)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -37,7 +37,7 @@ class Machine:
 
     @property
     def slug(self) -> str:
-        """A short name for files: device and model for the reader, a hash of every field that is compared for certainty."""
+        """A short name for files: device and model for the reader, a hash of what is compared for certainty."""
         compared = [getattr(self, field.name) for field in dataclasses.fields(self) if field.compare]
         digest = hashlib.sha256(json.dumps(compared).encode()).hexdigest()[:8]
         plain = re.sub(r"\((r|tm|c)\)|\bprocessor\b|\bcpu\b|@.*", " ", (self.gpu or self.cpu).lower())

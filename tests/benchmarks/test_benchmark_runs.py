@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -122,3 +123,33 @@ def test_pytest_benchmark_compare_reads_the_saved_file(saved_run, tmp_path):
         row.split(",")[0].split("::")[-1]: float(row.split(",")[header.split(",").index("median")]) for row in rows
     }
     assert medians == {"test_generate[torch]": 2.5, "test_generate[onnx]": 1.25}
+
+
+def pytest_benchmarks(*options: str, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "pytest", "benchmarks", "-q", "-p", "no:cacheprovider", *options]
+    return subprocess.run(command, cwd=ROOT, env=os.environ | environment, check=False, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "words"),
+    [(False, "Benchmark machine_info is different"), (True, "the saved run is from another machine")],
+)
+def test_a_run_is_compared_with_that_of_another_machine_and_a_warning_is_shown(saved_run, elsewhere, words):
+    storage = saved_run.parents[1] if elsewhere else ROOT / "reports"
+    done = pytest_benchmarks("-k", "no-such", "--benchmark-compare", f"--benchmark-storage=file://{storage}")
+    assert "INTERNALERROR" not in done.stdout + done.stderr
+    assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert words in done.stdout + done.stderr
+    assert "Comparing against benchmarks from" in done.stdout + done.stderr
+
+
+def test_a_suite_in_which_pytest_benchmark_is_off_says_that_nothing_is_measured():
+    done = pytest_benchmarks("-m", "smoke", PYTEST_XDIST_WORKER="gw0")  # as in a process of `pytest -n`
+    assert done.returncode == 0
+    assert "gptloop: nothing is measured: pytest-benchmark is off" in done.stdout
+    assert "6 skipped" in done.stdout
+
+
+def test_in_the_tests_a_warning_is_an_error():
+    with pytest.raises(UserWarning, match="look out"):
+        warnings.warn("look out", stacklevel=1)

@@ -140,6 +140,17 @@ def test_pairs_measured_otherwise_are_not_mixed(command, capsys):
     assert "was measured with another settings" in capsys.readouterr().err
 
 
+def test_a_tree_of_which_git_does_not_tell_proves_nothing(command, monkeypatch, capsys):
+    def refuse(*_):
+        raise RuntimeError("git status: fatal: detected dubious ownership")
+
+    monkeypatch.setattr(prove, "commit_info", refuse)
+    assert command() == 2
+    assert "dubious ownership" in capsys.readouterr().err
+    assert not command.saved.exists()
+    assert command.measured == []
+
+
 def _unfinished(saved):
     saved["pairs"] = saved["pairs"][:7]
     return "7 of 12 pairs are there"
