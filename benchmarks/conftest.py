@@ -26,6 +26,8 @@ from gptloop import export
 from gptloop.checkpoint.hub import download
 from gptloop.checkpoint.seeded import random_model
 
+COMMIT = pytest.StashKey[dict[str, Any]]()
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("gptloop")
@@ -45,6 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ.update(settings_in_environment(SAFE))  # for pytest-benchmark, which calls git as well
+    config.stash[COMMIT] = saved_commit_info(ROOT)
     if (threads := config.getoption("--threads")) is not None:
         if threads < 1:
             raise pytest.UsageError(f"--threads must be at least 1, got {threads}")
@@ -68,7 +71,9 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 
 
 def pytest_benchmark_generate_commit_info(config: pytest.Config) -> dict[str, Any]:
-    return saved_commit_info(ROOT)
+    """The commit at the start; a tree that has changed by the end was measured in part only."""
+    started, ended = config.stash[COMMIT], saved_commit_info(ROOT)
+    return {**started, "dirty": started["dirty"] or ended["dirty"] or ended["id"] != started["id"]}
 
 
 @pytest.hookimpl(wrapper=True)

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from benchmarks import conftest as suite
 from benchmarks import machine
 from benchmarks.machine.cores import PASSES, core_pass
 from benchmarks.timing.clocks import interleave
@@ -153,3 +154,16 @@ def test_a_suite_in_which_pytest_benchmark_is_off_says_that_nothing_is_measured(
 def test_in_the_tests_a_warning_is_an_error():
     with pytest.raises(UserWarning, match="look out"):
         warnings.warn("look out", stacklevel=1)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "dirty"),
+    [(("a", False), ("a", False), False), (("a", False), ("b", False), True), (("a", False), ("a", True), True)],
+)
+def test_a_run_names_the_commit_it_began_with_and_is_dirty_if_the_tree_changed_since(monkeypatch, start, end, dirty):
+    told = iter({"id": id_, "dirty": of_tree} for id_, of_tree in (start, end))
+    monkeypatch.setattr("benchmarks.conftest.saved_commit_info", lambda _: next(told))
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    config = SimpleNamespace(getoption=lambda _: None, stash={})
+    suite.pytest_configure(config)
+    assert suite.pytest_benchmark_generate_commit_info(config) == {"id": "a", "dirty": dirty}
