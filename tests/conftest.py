@@ -31,6 +31,11 @@ POSITIONS = 64
 STEPS, ROWS = 250, 16  # 5 s on one core; 200 steps were enough, too, and three seeds gave the same
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Every warning in a test is an error, but for those that pyproject.toml names."""
+    config.getini("filterwarnings").insert(0, "error")  # first: later filters have precedence
+
+
 @pytest.fixture(autouse=True)
 def no_summary_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
     """On GitHub, a report that a test makes is no part of the job's summary."""

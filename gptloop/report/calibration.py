@@ -30,7 +30,7 @@ class Calibration:
     Attributes:
         name: The file, for the reader.
         machine: Where they were measured.
-        pairs: As `benchmarks.gate.turns` records them.
+        pairs: As `benchmarks.gate.pair` records them.
     """
 
     name: str
@@ -78,7 +78,7 @@ def find_calibration(folder: Path, machine: Machine) -> Calibration | None:
 
 
 def check_pair(place: str, pair: Any) -> None:
-    """Refuse what is no pair of processes as `benchmarks.gate.turns` records it.
+    """Refuse what is no pair of processes as `benchmarks.gate.pair` records it.
 
     Raises:
         ReportError: If a field is missing, or arms of a case differ in their number of rounds.
