@@ -33,7 +33,8 @@ def published(size: str, precision: str) -> Structure:
     with torch.device("meta"):
         model = GPT2LMHeadModel(GPT2Config(**SIZES[size]))
     # One number in place of each tensor's, as a checkpoint without any is refused.
-    model.load_state_dict({name: torch.zeros(()).expand(t.shape) for name, t in model.state_dict().items()}, assign=True)
+    zeros = {name: torch.zeros(()).expand(tensor.shape) for name, tensor in model.state_dict().items()}
+    model.load_state_dict(zeros, assign=True)
     model.tie_weights()
     checkpoint = open_checkpoint(model)
     return structure_of(*_without_data(checkpoint, precision))
