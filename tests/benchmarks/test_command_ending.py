@@ -26,11 +26,11 @@ def ended(capsys, error: BaseException) -> tuple[int, str]:
     [
         (ValueError("x must be 1,\n  got 2"), "x must be 1, got 2"),
         (FileNotFoundError(2, "No such file or directory", "a.toml"), "[Errno 2] No such file or directory: 'a.toml'"),
-        (KeyError("brand"), "unexpected KeyError: 'brand' (test_ending.py:"),
-        (OverflowError("1e300"), "unexpected OverflowError: 1e300 (test_ending.py:"),
-        (AssertionError(), "unexpected AssertionError: (test_ending.py:"),
-        (RuntimeError(), "unexpected RuntimeError: (test_ending.py:"),
-        (MemoryError(), "unexpected MemoryError: (test_ending.py:"),
+        (KeyError("brand"), "unexpected KeyError: 'brand' (test_command_ending.py:"),
+        (OverflowError("1e300"), "unexpected OverflowError: 1e300 (test_command_ending.py:"),
+        (AssertionError(), "unexpected AssertionError: (test_command_ending.py:"),
+        (RuntimeError(), "unexpected RuntimeError: (test_command_ending.py:"),
+        (MemoryError(), "unexpected MemoryError: (test_command_ending.py:"),
         (ValueError("\x1b[31mred"), "\\x1b[31mred"),
     ],
 )
