@@ -30,6 +30,10 @@ def load(file: Path) -> dict:
     return YAML(typ="safe").load(file)
 
 
+def as_list(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
 def steps(file: Path) -> list[dict]:
     return [step for job in load(file)["jobs"].values() for step in job["steps"]]
 
@@ -80,16 +84,44 @@ def test_ci_runs_every_python_from_the_oldest_supported_one_on():
     assert {f"Programming Language :: Python :: {version}" for version in pythons} <= set(project["classifiers"])
 
 
-def test_the_gpu_is_used_only_when_asked_for():
+def test_the_gpu_is_used_only_by_who_may_write_to_the_repository():
     workflow = load(GPU)
     assert workflow["on"] == {
-        "pull_request": {"types": ["labeled"]},
+        "push": {"branches": ["main", "gpu/**"]},
         "schedule": [{"cron": "17 3 * * 1"}],
         "workflow_dispatch": None,
     }
     (job,) = workflow["jobs"].values()
-    assert job["if"] == "github.event_name != 'pull_request' || github.event.label.name == 'gpu'"
     assert "self-hosted" in job["runs-on"]
+    assert job["environment"] == "gpu"
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
+def test_a_machine_of_our_own_is_used_by_no_pull_request(file):
+    """A fork's pull request, an issue or a comment brings code of anybody."""
+    workflow = load(file)
+    machines = [label for job in workflow["jobs"].values() for label in as_list(job["runs-on"])]
+    if set(machines) != {"ubuntu-latest"}:
+        assert set(workflow["on"]) <= {"push", "schedule", "workflow_dispatch"}
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
+def test_a_workflow_may_read_and_leaves_no_token_on_disk(file):
+    workflow = load(file)
+    assert workflow["permissions"] == {"contents": "read"}
+    assert not any("permissions" in job for job in workflow["jobs"].values())
+    checkouts = [step for step in steps(file) if step.get("uses", "").startswith("actions/checkout@")]
+    assert checkouts
+    assert all(step["with"]["persist-credentials"] is False for step in checkouts)
+
+
+def test_actions_are_pinned_by_commit_with_the_version_beside_it():
+    """One commit for each action, whichever workflow uses it."""
+    uses = [line.split("uses: ")[1] for file in WORKFLOWS for line in file.read_text().splitlines() if "uses: " in line]
+    assert len(uses) == sum("uses" in step for file in WORKFLOWS for step in steps(file))
+    for use in uses:
+        assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", use), use
+    assert len({use.split("@")[0] for use in uses}) == len(set(uses))
 
 
 @pytest.fixture
