@@ -1,5 +1,6 @@
 """The CI files: valid by GitHub's own schema, calling what the README calls, and plain where nothing is judged."""
 
+import configparser
 import os
 import re
 import subprocess
@@ -73,6 +74,28 @@ def test_ci_runs_the_readmes_test_command():
     assert command in (ROOT / "README.md").read_text()
     assert command in (ROOT / ".ci" / "run").read_text()
     assert "bash .ci/run" in [step.get("run") for step in steps(CI)]
+
+
+def test_a_commit_is_held_to_what_lint_runs():
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read(ROOT / "tox.ini")
+    commands = tox["testenv:lint"]["commands"].strip().splitlines()
+    (repository,) = load(ROOT / ".pre-commit-config.yaml")["repos"]
+    assert repository["repo"] == "local"  # so that nothing is downloaded
+    assert [hook["entry"] for hook in repository["hooks"]] == commands
+    assert not any(hook["pass_filenames"] for hook in repository["hooks"])
+    lint = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["lint"]
+    named = " ".join(lint).replace("import-linter", "lint-imports")
+    assert all(command.split()[0] in named for command in commands)
+
+
+def test_ci_lints_and_tests():
+    script = (ROOT / ".ci" / "run").read_text()
+    assert [line.split()[-1] for line in script.splitlines() if line.startswith(".venv/bin/tox ")] == [
+        "lint",
+        "smoke",
+        "tests",
+    ]
 
 
 def test_ci_runs_every_python_from_the_oldest_supported_one_on():
