@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+import tomllib
 from importlib import metadata, resources
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import gptloop
 
@@ -80,6 +82,27 @@ tokens = gptloop.OnnxLoop(sys.argv[1], device="cpu").generate([[1, 2, 3]], max_n
 print(tokens.tolist())
 """
     assert run(script, tiny.path) == f"{tiny.onnx.generate([[1, 2, 3]], max_new_tokens=4).tolist()}\n"
+
+
+def test_the_runtime_and_the_report_load_without_torch():
+    heavy = {"torch", "transformers", "onnxscript", "onnx_ir", "safetensors"}
+    assert "onnxruntime" in (runtime := imported_by("import gptloop; gptloop.OnnxLoop"))
+    assert not runtime & (heavy | {"pandas"})
+    assert "pandas" in (report := imported_by("import gptloop.report.__main__"))
+    assert not report & (heavy | {"onnx", "onnxruntime"})
+
+
+def test_the_oldest_versions_allowed_are_those_that_the_tests_are_run_with():
+    """`tox -e lowest` installs constraints-lowest.txt. OpenVINO is left out there: who has it brings its own."""
+    root = Path(__file__).parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    allowed = [Requirement(line) for line in project["dependencies"] + extras["cpu"] + extras["test"]]
+    lines = (root / "constraints-lowest.txt").read_text().splitlines()
+    installed = {pin.name: pin.specifier for pin in map(Requirement, (line for line in lines if line[:1] != "#"))}
+    for requirement in allowed:
+        if requirement.name != "openvino":
+            assert str(installed[requirement.name]).replace("==", ">=") == str(requirement.specifier), requirement
 
 
 def test_the_package_is_typed_and_knows_its_version():
