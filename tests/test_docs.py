@@ -87,7 +87,8 @@ def test_every_link_leads_to_a_file_and_a_heading_that_exist(document):
 
 @each_document
 def test_every_path_in_code_is_in_the_repository(document):
-    paths = [word for word in code(document) if word.startswith(tuple(f"{folder}/" for folder in FOLDERS))]
+    labels = re.findall(r"\[([^\]\s]+)\]\(", document.read_text(encoding="utf-8"))
+    paths = [word for word in code(document) + labels if word.startswith(tuple(f"{folder}/" for folder in FOLDERS))]
     for path in set(paths) - WRITTEN:
         assert list(ROOT.glob(path)) or ROOT.joinpath(f"{path}.py").exists(), f"{document.name}: {path}"
 
