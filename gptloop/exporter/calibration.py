@@ -18,8 +18,6 @@ from transformers import GPT2LMHeadModel
 from gptloop.checkpoint import Checkpoint
 from gptloop.exporter.rotation import rotate
 
-Hook = Any  # of torch.nn.Module.register_forward_pre_hook
-
 
 @dataclass(frozen=True)
 class Calibration:
@@ -28,12 +26,14 @@ class Calibration:
     Attributes:
         normed: By name of a product, the largest absolute value of its rotated, normalized input.
         context: Of each layer, float32 [D], the largest absolute value of each channel of attention's context.
+        inner: Likewise, float32 [inner], of the MLP behind its activation function.
         tokens: How many the text had.
         digest: SHA-256 of its ids as little-endian int64.
     """
 
     normed: Mapping[str, float]
     context: Sequence[torch.Tensor]
+    inner: Sequence[torch.Tensor]
     tokens: int
     digest: str
 
@@ -58,7 +58,7 @@ def calibrate(checkpoint: Checkpoint, ids: npt.ArrayLike) -> Calibration:
         for window in torch.from_numpy(text).split(checkpoint.config.n_positions):
             seen.model(window[None], use_cache=False)
     digest = hashlib.sha256(text.astype("<i8").tobytes()).hexdigest()
-    return Calibration(seen.normed, seen.context, len(text), digest)
+    return Calibration(seen.normed, seen.context, seen.inner, len(text), digest)
 
 
 class _Ranges:
@@ -67,15 +67,17 @@ class _Ranges:
     def __init__(self, checkpoint: Checkpoint):
         self.model = _module(checkpoint)
         self.normed: dict[str, float] = {}
-        self.context = [torch.zeros(checkpoint.config.n_embd) for _ in range(checkpoint.config.n_layer)]
-        transformer = self.model.transformer
+        self.context: list[torch.Tensor] = []
+        self.inner: list[torch.Tensor] = []
+        transformer: Any = self.model.transformer
         for layer, block in enumerate(transformer.h):
             self._note_normed(block.ln_1, f"h.{layer}.attn.c_attn")
             self._note_normed(block.ln_2, f"h.{layer}.mlp.c_fc")
-            self._note_context(block.attn.c_proj, layer)
+            self._note_channels(block.attn.c_proj, self.context)
+            self._note_channels(block.mlp.c_proj, self.inner)
         self._note_normed(transformer.ln_f, "lm_head")
 
-    def _note_normed(self, norm: torch.nn.Module, product: str) -> None:
+    def _note_normed(self, norm: torch.nn.LayerNorm, product: str) -> None:
         self.normed[product] = 0.0
 
         def note(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -84,9 +86,12 @@ class _Ranges:
 
         norm.register_forward_pre_hook(note)
 
-    def _note_context(self, product: torch.nn.Module, layer: int) -> None:
+    def _note_channels(self, product: torch.nn.Module, ranges: list[torch.Tensor]) -> None:
+        layer = len(ranges)
+        ranges.append(torch.zeros(()))
+
         def note(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            self.context[layer] = torch.maximum(self.context[layer], inputs[0][0].abs().amax(0))
+            ranges[layer] = torch.maximum(ranges[layer], inputs[0][0].abs().amax(0))
 
         product.register_forward_pre_hook(note)
 

@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
+import numpy.typing as npt
+
 from gptloop import graph, names
 from gptloop.checkpoint import Checkpoint, Model, open_checkpoint
 from gptloop.checkpoint.folder import check_path
 from gptloop.checkpoint.tokenizer import read_tokenizer
+from gptloop.exporter.calibration import calibrate
 from gptloop.exporter.files import Progress, commit, initial_tensors, write_data, write_tokenizer
 from gptloop.exporter.orphans import remove_orphans
 from gptloop.exporter.tensors import PRECISIONS, check_values, stored_tensors
@@ -28,6 +31,7 @@ def export(
     precision: str = "fp32",
     flavor: str = "standard",
     max_new_tokens: int | None = None,
+    calibration: npt.ArrayLike | None = None,
     single_file: bool = False,
     progress: Progress | None = None,
 ) -> Path:
@@ -46,6 +50,8 @@ def export(
         flavor: "standard"; or "lean", "fixed", "fused" or "unrolled", graphs for a GPU that sample by temperature and
             one top_k and end at max_new_tokens only (gptloop.graph.variants.lean says how they differ).
         max_new_tokens: The number that an "unrolled" graph generates; of no other flavor.
+        calibration: For int8, token ids [L] of a text that shows the activations' ranges; the weights alone tell them
+            well enough unless single units of an MLP stand out.
         single_file: Put the weights into the .onnx file itself; up to protobuf's 2 GB.
         progress: Called with (tensors written, tensors in all).
 
@@ -72,8 +78,9 @@ def export(
     checkpoint = open_checkpoint(model)
     check_values(checkpoint, precision)
     _warn_of_defaults(checkpoint)
+    seen = None if calibration is None else calibrate(checkpoint, calibration)
     if flavor == "standard":
-        tensors = stored_tensors(checkpoint, precision)
+        tensors = stored_tensors(checkpoint, precision, seen)
         # A single file would hold them twice.
         onnx_model = graph.build(checkpoint.config, tensors, precision, repeat_weights=not single_file)
     else:

@@ -11,7 +11,8 @@ scale that covers them leaves the others a few steps. What follows is exact (but
 - The channels of V are divided, and the rows of attention's c_proj multiplied, by a factor that evens them out.
 
 Nothing can be folded through the MLP's activation function, nor is the context's range known: the inputs of both c_proj
-get one scale per row when the graph runs (gptloop.graph.weights). The head that shares the token embedding reads
+get one scale per row when the graph runs (gptloop.graph.weights), and channels of the MLP that stand far out of their
+row are first evened out by an operator. The head that shares the token embedding reads
 layer_norm(x) through one more product, which puts ln_f's weight between two rotations.
 
 Knows tensors by their published names; not how they are quantized.
@@ -31,12 +32,14 @@ from gptloop.checkpoint import Checkpoint
 from gptloop.checkpoint.config import query_scale
 from gptloop.exporter.calibration import Calibration
 from gptloop.exporter.rotation import rotate
-from gptloop.graph.weights import HEAD_MIX, INPUT_LEAST, INPUT_SCALE
+from gptloop.graph.weights import HEAD_MIX, INPUT_FACTORS, INPUT_LEAST, INPUT_SCALE
 
 # How far a constant scale reaches. Of rotated rows of norm sqrt(D), nearly Gaussian, one value in two million lies
 # beyond 5 and is cut there; smaller is finer: 4.5 to 5.5 made no difference to a trained model, 7 did.
 RANGE = 5.0
 STEPS = 127
+
+UNEVEN = 8  # times the median: channels of the MLP below it are left alone, since evening out takes an operator there
 
 # How far the activation functions go below 0, rounded up.
 LEAST = {"relu": 1e-30, "silu": 0.279, "swish": 0.279, "tanh": 1.0} | dict.fromkeys(
@@ -79,8 +82,7 @@ class _Fold:
             **self._writing(f"{h}.attn.c_proj", lambda w: w * self._value_factors(layer)[:, None]),
             **self._layer_norm(f"{h}.ln_2"),
             **self._reading(f"{h}.ln_2", f"{h}.mlp.c_fc"),
-            **self._writing(f"{h}.mlp.c_proj"),
-            f"{h}.mlp.c_proj{INPUT_LEAST}": lambda: torch.tensor(LEAST[self._config.activation_function]),
+            **self._behind_activation(layer),
         }
 
     def ends(self) -> dict[str, Read]:
@@ -105,6 +107,24 @@ class _Fold:
     def _layer_norm(self, name: str) -> dict[str, Read]:
         D = self._config.n_embd
         return {f"{name}.weight": lambda: torch.ones(D), f"{name}.bias": lambda: torch.zeros(D)}
+
+    def _behind_activation(self, layer: int) -> dict[str, Read]:
+        """The MLP's second product; an operator evens out its input where some of the channels are outliers."""
+        name = f"h.{layer}.mlp.c_proj"
+        factors = self._inner_factors(layer)
+        if factors.max() > 1:
+            written = self._writing(name, lambda w: w * factors[:, None])
+            return written | {name + INPUT_FACTORS: lambda: 1 / factors}
+        least = LEAST[self._config.activation_function]
+        return self._writing(name) | {name + INPUT_LEAST: lambda: torch.tensor(least)}
+
+    def _inner_factors(self, layer: int) -> torch.Tensor:
+        """What the outliers among the MLP's channels are divided by [inner]; 1 for all others."""
+        h = f"h.{layer}"
+        seen = self._calibration.inner[layer] if self._calibration else self._size(f"{h}.ln_2", f"{h}.mlp.c_fc")
+        factors = _evened_out(seen, self._read(f"{h}.mlp.c_proj.weight"))
+        middle = factors.median()
+        return torch.where(factors < UNEVEN * middle, 1.0, factors / middle)
 
     def _reading(
         self, norm: str, name: str, then: Callable[[torch.Tensor], torch.Tensor] = lambda x: x
@@ -135,20 +155,14 @@ class _Fold:
     def _value_factors(self, layer: int) -> torch.Tensor:
         """What V's channels are divided by [D]: their range against that of the rows that read them."""
         h, D = f"h.{layer}", self._config.n_embd
-        if self._calibration:
-            value = self._calibration.context[layer]
-        else:
-            # Of a row of norm sqrt(D), all directions alike, this is a channel's root mean square.
-            weight = self._read(f"{h}.ln_1.weight")[:, None] * self._read(f"{h}.attn.c_attn.weight")[:, 2 * D :]
-            bias = self._read(f"{h}.attn.c_attn.bias") + self._read(f"{h}.ln_1.bias") @ self._read(
-                f"{h}.attn.c_attn.weight"
-            )
-            value = (weight.square().sum(0) + bias[2 * D :].square()).sqrt()
-        readers = self._read(f"{h}.attn.c_proj.weight").square().sum(1).sqrt()
-        factors = (value / readers).sqrt()
-        usable = (value > 0) & (readers > 0)
-        factors[~usable] = 1  # a channel that nothing writes to, or nobody reads
-        return factors / factors[usable].median() if usable.any() else factors
+        seen = self._calibration.context[layer] if self._calibration else self._size(f"{h}.ln_1", f"{h}.attn.c_attn")
+        return _evened_out(seen[-D:], self._read(f"{h}.attn.c_proj.weight"))
+
+    def _size(self, norm: str, name: str) -> torch.Tensor:
+        """The root mean square of a product's outputs [out], for inputs of norm sqrt(D) in all directions alike."""
+        weight = self._read(f"{name}.weight")
+        bias = self._read(f"{name}.bias") + self._read(f"{norm}.bias") @ weight
+        return ((self._read(f"{norm}.weight")[:, None] * weight).square().sum(0) + bias.square()).sqrt()
 
     def _input_scale(self, name: str) -> torch.Tensor:
         D = self._config.n_embd
@@ -157,3 +171,11 @@ class _Fold:
 
     def _read(self, name: str) -> torch.Tensor:
         return self._checkpoint.tensors[name].detach().to("cpu", torch.float32)
+
+
+def _evened_out(ranges: torch.Tensor, readers: torch.Tensor) -> torch.Tensor:
+    """What channels [C] are divided, and the rows that read them [C, out] multiplied by, so that both are alike."""
+    rows = readers.square().sum(1).sqrt()
+    factors = (ranges / rows).sqrt()
+    factors[(ranges == 0) | (rows == 0)] = 1  # a channel that nothing writes to, or nobody reads
+    return factors

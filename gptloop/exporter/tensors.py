@@ -16,7 +16,7 @@ from gptloop.exporter.calibration import Calibration
 from gptloop.exporter.folding import Read, folded_tensors
 from gptloop.exporter.int8 import quantize
 from gptloop.graph.model import FLOAT_TYPES
-from gptloop.graph.weights import HEAD_MIX, INPUT_LEAST, INPUT_SCALE, SCALE
+from gptloop.graph.weights import HEAD_MIX, INPUT_FACTORS, INPUT_LEAST, INPUT_SCALE, SCALE
 
 PRECISIONS = (*FLOAT_TYPES, "int8")
 
@@ -77,13 +77,17 @@ def _rounded(checkpoint: Checkpoint, name: str, dtype: torch.dtype) -> torch.Ten
 
 
 def _int8_tensors(checkpoint: Checkpoint, calibration: Calibration | None) -> dict[str, ir.TensorProtocol]:
-    """Matrices in 8 bits, each with its scales: of the columns of a product, of the rows of an embedding or the head."""
+    """Matrices in 8 bits, each with its scales: of a product's columns, of the rows of an embedding or the head."""
     shapes = {name: tuple(tensor.shape) for name, tensor in checkpoint.tensors.items()}
     V, D = shapes["wte.weight"]
+    inner = shapes["h.0.mlp.c_proj.weight"][0]
     own = {HEAD_MIX + ".weight": (D, D), HEAD_MIX + ".bias": (D,), "lm_head.bias": (V,)}
     stored: dict[str, ir.TensorProtocol] = {}
     for name, read in folded_tensors(checkpoint, calibration).items():
-        shape = () if name.endswith((INPUT_SCALE, INPUT_LEAST)) else (shapes | own)[name]
+        if name.endswith((INPUT_SCALE, INPUT_LEAST)):
+            shape: tuple[int, ...] = ()
+        else:
+            shape = (inner,) if name.endswith(INPUT_FACTORS) else (shapes | own)[name]
         if len(shape) == 2 and name in shapes:
             stored |= _lazy_int8(name, shape, read)
         else:

@@ -16,6 +16,7 @@ INPUT_SCALE = ".input_scale"  # suffix of the constant scale of a product's inpu
 ZERO_POINT = 128  # of quantized inputs, uint8
 SMALLEST = 1e-30  # a row's largest value is taken for no less, so that a row of zeros has a scale
 INPUT_LEAST = ".input_least"  # suffix of what the negative values of a product's input lie within, where it is known
+INPUT_FACTORS = ".input_factors"  # suffix of what a product's input is multiplied by, where its channels are too uneven
 STEPS = 127  # of a quantized value, either way from the zero point
 HEAD_MIX = "ln_f.mix"  # the product in front of an int8 head that is the token embedding
 
@@ -95,9 +96,9 @@ class Int8Weights:
 
     The inputs of products are quantized to uint8 around 128, so that no row's result depends on another's: behind a
     layer norm by a constant scale, since gptloop.exporter.folding has made their range known; in front of the residual
-    stream by one scale per row. The chain MatMulInteger, Cast, Mul, Add is one that ONNX Runtime fuses into a single
-    kernel (MatMulIntegerToFloat), but only where the Mul's factor is itself a Mul that is no constant: `_unit` is 1, yet
-    a runtime cannot know.
+    stream by one scale per row. ONNX Runtime fuses the chain MatMulInteger, Cast, Mul, Add into a single kernel
+    (MatMulIntegerToFloat), but only where the Mul's factor is itself a Mul that is no constant: `_unit` is 1, yet a
+    runtime cannot know.
 
     Args:
         op: Operators of the outer graph.
@@ -133,6 +134,8 @@ class Int8Weights:
         matrix, scale = self._tensors[weight], self._tensors[weight + SCALE]
         if name + INPUT_SCALE in self._tensors:
             return op.Add(self._by_constant(op, name, x, matrix, scale), bias)
+        if factors := self._tensors.get(name + INPUT_FACTORS):
+            x = op.Mul(x, factors)
         product, scale_S1 = self._by_row(op, name, x, matrix, scale)
         return op.Add(op.Mul(product, scale_S1), bias)
 
