@@ -2,7 +2,15 @@
 
 import sys
 
-from benchmarks.gate.change import main
+from benchmarks.command.ending import run
+
+
+def main() -> int:
+    """The command; imported here, because what is not installed is no verdict either."""
+    from benchmarks.gate import change  # noqa: PLC0415
+
+    return change.main()
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("benchmarks.change", main))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,16 @@ from transformers import GPT2Config
 
 from benchmarks import machine
 from benchmarks.cases import Case, grid
+from benchmarks.command.checkout import ROOT, SAFE, saved_commit_info, settings_in_environment
 from benchmarks.contenders import Files
-from benchmarks.measure import Measurement, Say, measure
+from benchmarks.measuring.measure import measure
+from benchmarks.measuring.measurement import Measurement, Say
+from benchmarks.test_speed import NOT_MEASURED
 from gptloop import export
 from gptloop.checkpoint.hub import download
 from gptloop.checkpoint.seeded import random_model
+
+COMMIT = pytest.StashKey[dict[str, Any]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,6 +46,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    os.environ.update(settings_in_environment(SAFE))  # for pytest-benchmark, which calls git as well
+    config.stash[COMMIT] = saved_commit_info(ROOT)
     if (threads := config.getoption("--threads")) is not None:
         if threads < 1:
             raise pytest.UsageError(f"--threads must be at least 1, got {threads}")
@@ -59,6 +68,25 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     machine_info["gptloop"] = machine.facts()
+
+
+def pytest_benchmark_generate_commit_info(config: pytest.Config) -> dict[str, Any]:
+    """The commit at the start; a tree that has changed by the end was measured in part only."""
+    started, ended = config.stash[COMMIT], saved_commit_info(ROOT)
+    return {**started, "dirty": started["dirty"] or ended["dirty"] or ended["id"] != started["id"]}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_benchmark_compare_machine_info() -> Generator[None, Any, Any]:
+    try:
+        return (yield)
+    except ValueError:  # pytest-benchmark wants to say where the storage is below the working directory: it is not
+        warnings.warn("the saved run is from another machine: its times are no measure of these", stacklevel=1)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if any(NOT_MEASURED in str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])):
+        terminalreporter.write_line(f"gptloop: {NOT_MEASURED}", yellow=True)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,15 @@
 
 import sys
 
-from benchmarks.gate.prove import main
+from benchmarks.command.ending import run
+
+
+def main() -> int:
+    """The command; imported here, because what is not installed is no verdict either."""
+    from benchmarks.gate import prove  # noqa: PLC0415
+
+    return prove.main()
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("benchmarks.prove", main))

@@ -1,6 +1,6 @@
 """The benchmarks: every contender of every case, as ordinary pytest-benchmark tests.
 
-The rounds of a case are measured once, interleaved (benchmarks.measure). Each contender's test then hands its own
+The rounds of a case are measured once, interleaved (benchmarks.measuring). Each contender's test then hands its own
 rounds to pytest-benchmark through a clock that shows the measured times, so that what is saved and compared by
 pytest-benchmark's own means is what was measured, and round i of one contender pairs with round i of another.
 """
@@ -15,11 +15,15 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.cases import Case
-from benchmarks.measure import Measurement
+from benchmarks.measuring.measurement import Measurement
 from gptloop.reference.parity import Parity, ParityError
 from gptloop.report.metrics import time_per_output_token_s, tokens_per_s
 
 SCHEMA = 1
+NOT_MEASURED = (
+    "nothing is measured: pytest-benchmark is off, by --benchmark-disable or because pytest-xdist (-n) runs tests "
+    "beside each other, where each slows the others"
+)
 
 
 class RecordedClock:
@@ -55,6 +59,8 @@ def test_generate(
     benchmark: BenchmarkFixture,
 ) -> None:
     """A contender whose tokens are not the baseline's fails, and has no time; one that cannot run here is skipped."""
+    if benchmark.disabled:
+        pytest.skip(NOT_MEASURED)
     measured = measurements(case)[contender]
     if measured.absent:
         pytest.skip(measured.absent)

@@ -41,7 +41,13 @@ META_PRECISION = "gptloop_precision"
 META_OPSET = "gptloop_opset"
 META_FLAVOR = "gptloop_flavor"  # "standard", also where absent, or one of gptloop.graph.variants.lean's
 META_MAX_NEW_TOKENS = "gptloop_max_new_tokens"  # where it is fixed
+META_CALIBRATION = "gptloop_calibration"  # JSON: tokens and ids_sha256 of the text that showed ranges for int8
 META_TOKENIZER = "gptloop_tokenizer"  # name of the file beside the model; absent where there is none
+# SHA-256 in hexadecimal digits, absent in files of before it was recorded. All of these stand before META_WEIGHTS, as
+# keys are sorted: it ends the file, and shows that nothing is cut off.
+META_DATA_SHA256 = "gptloop_data_sha256"  # of the data file, or of the weights in the .onnx file
+META_GRAPH_SHA256 = "gptloop_graph_sha256"  # of the rest of the .onnx file (gptloop.model_file.content says of what)
+META_TOKENIZER_SHA256 = "gptloop_tokenizer_sha256"  # of the tokenizer's file
 
 # The two graphs of gptloop.graph.variants.step, run by benchmarks.contenders.onnx_step. The prefill has the inputs
 # above, and outputs handed.*, which every step reads, and carried.*, which a step takes and gives back as

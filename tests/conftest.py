@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,10 +31,30 @@ POSITIONS = 64
 STEPS, ROWS = 250, 16  # 5 s on one core; 200 steps were enough, too, and three seeds gave the same
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Every warning in a test is an error, but for those that pyproject.toml names."""
+    config.getini("filterwarnings").insert(0, "error")  # first: later filters have precedence
+
+
 @pytest.fixture(autouse=True)
 def no_summary_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
     """On GitHub, a report that a test makes is no part of the job's summary."""
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[str, str, int]]:
+    """Runs `gptloop generate`: its output, its standard error and its exit code."""
+    from gptloop.cli import main  # noqa: PLC0415
+
+    def run_(*arguments: object, stdin: str | bytes = "") -> tuple[str, str, int]:
+        content = stdin.encode() if isinstance(stdin, str) else stdin
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="ascii"))
+        capsys.readouterr()  # what transformers printed before
+        code = main(["generate", *map(str, arguments)])
+        return (*capsys.readouterr(), code)
+
+    return run_
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,18 @@
 """Builds saved runs in the shape pytest-benchmark 5 and gptloop's suite give them, for the report's tests."""
 
+import html
 import json
+import math
+import re
 import statistics
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from gptloop.report import metrics
+from gptloop.report.compare import compare_cases
+from gptloop.report.runs import newest_cases, read_runs
 
 TITLES = {
     "1x1": "one prompt, one candidate",
@@ -64,44 +71,52 @@ def benchmark(
 ) -> dict[str, Any]:
     """One entry of `benchmarks`; `changes` replace fields of `extra_info`, or its `group`."""
     group = changes.pop("group", f"{size} {workload} {precision}")
-    prompts, candidates = map(int, workload.split("x"))
-    new_tokens = changes.get("max_new_tokens", 36)
-    ttft_s, total_s = min(rounds) / 10, statistics.median(rounds)
-    tpot_s = metrics.time_per_output_token_s(total_s, ttft_s, new_tokens) if new_tokens > 1 else None
-    parity = "baseline" if contender == "torch" else "tokens equal while sampling"
-    extra_info = {
-        "schema": 1,
-        "size": size,
-        "workload": workload,
-        "workload_title": TITLES.get(workload, workload),
-        "contender": contender,
-        "precision": precision,
-        "weights": "random, seed 0",
-        "device": "cpu",
-        "prompts": prompts,
-        "prompt_len": 36,
-        "num_return_sequences": candidates,
-        "max_new_tokens": new_tokens,
-        "temperature": 1.0,
-        "top_k": 50,
-        "ttft_rounds_s": [ttft_s] * 3,
-        "ttft_s": ttft_s,
-        "time_per_output_token_s": tpot_s,
-        "tokens_per_s": metrics.tokens_per_s(total_s, prompts * candidates, new_tokens),
-        "load_s": 0.5,
-        "peak_memory_bytes": 1_234_000_000,
-        "alone_rounds_s": [],
-        "parity": {"check": parity, "rows": prompts * candidates, "excused_rows": 0},
-    }
+    names = {"size": size, "workload": workload, "contender": contender, "precision": precision}
     return {
         "group": group,
         "name": f"test_generate[{size}-{contender}]",
         "fullname": f"benchmarks/test_generate.py::test_generate[{size}-{contender}]",
         "params": {"contender": contender},
         "param": contender,
-        "extra_info": extra_info | changes,
+        "extra_info": _work(workload) | names | _times(contender, rounds, workload, changes) | changes,
         "options": {"disable_gc": False, "timer": "perf_counter", "warmup": False},
         "stats": {"min": min(rounds), "max": max(rounds), "rounds": len(rounds), "iterations": 1, "data": list(rounds)},
+    }
+
+
+def _work(workload: str) -> dict[str, Any]:
+    """What all contenders of a case share."""
+    prompts, candidates = map(int, workload.split("x"))
+    return {
+        "schema": 1,
+        "workload_title": TITLES.get(workload, workload),
+        "weights": "random, seed 0",
+        "device": "cpu",
+        "prompts": prompts,
+        "prompt_len": 36,
+        "num_return_sequences": candidates,
+        "max_new_tokens": 36,
+        "temperature": 1.0,
+        "top_k": 50,
+    }
+
+
+def _times(contender: str, rounds: tuple[float, ...], workload: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """What was measured beside the rounds."""
+    rows = math.prod(map(int, workload.split("x")))
+    new_tokens = changes.get("max_new_tokens", 36)
+    ttft_s, total_s = min(rounds) / 10, statistics.median(rounds)
+    check = "baseline" if contender == "torch" else "tokens equal while sampling"
+    tpot_s = metrics.time_per_output_token_s(total_s, ttft_s, new_tokens) if new_tokens > 1 else None
+    return {
+        "ttft_rounds_s": [ttft_s] * 3,
+        "ttft_s": ttft_s,
+        "time_per_output_token_s": tpot_s,
+        "tokens_per_s": metrics.tokens_per_s(total_s, rows, new_tokens),
+        "load_s": 0.5,
+        "peak_memory_bytes": 1_234_000_000,
+        "alone_rounds_s": [],
+        "parity": {"check": check, "rows": rows, "excused_rows": 0},
     }
 
 
@@ -127,3 +142,14 @@ def save(folder: Path, content: dict[str, Any], name: str = "Linux-CPython-3.11-
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
+
+
+def compared(folder: Path, *benchmarks: dict[str, Any], **changes: Any) -> pd.DataFrame:
+    """The frame that a report shows of a run with these benchmarks, saved in a folder beside what is there."""
+    save(folder, run(*benchmarks, **changes))
+    return compare_cases(newest_cases(read_runs(folder)))
+
+
+def words(svg: bytes) -> list[str]:
+    """The texts of a chart."""
+    return [html.unescape(found) for found in re.findall(r"<text[^>]*>([^<]*)</text>", svg.decode())]

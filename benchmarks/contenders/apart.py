@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from benchmarks.cases import Workload
 from benchmarks.contenders import Contender, Tokens
-from benchmarks.turn_worker import rest
+from benchmarks.timing.turn_worker import rest
 from gptloop.runtime.huge_pages import on_huge_pages
 
 

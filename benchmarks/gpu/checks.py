@@ -48,7 +48,7 @@ def correctness(files: Files, workload: Workload, device: str, folder: Path) -> 
     """
     found: dict[str, Any] = {}
     for precision in ("fp32", "fp16"):
-        found |= _in_precision(replace(files, precision=precision), workload, device, folder / "profiles")
+        found |= in_precision(replace(files, precision=precision), workload, device, folder / "profiles")
         write_json(folder / "correctness.json", found)
     wrong = [name for name, what in found.items() if "error" in what]
     if device == "cuda":
@@ -57,8 +57,8 @@ def correctness(files: Files, workload: Workload, device: str, folder: Path) -> 
         raise ParityError(f"wrong: {', '.join(wrong)}")
 
 
-def _in_precision(files: Files, w: Workload, device: str, profiles: Path) -> dict[str, Any]:
-    """`correctness` in the files' precision."""
+def in_precision(files: Files, w: Workload, device: str, profiles: Path) -> dict[str, Any]:
+    """`correctness` in the precision of the files, what was found by name."""
     precision = files.precision
     config = GPT2Config.from_pretrained(files.checkpoint)
     ids, call = prompt_ids(w, config.vocab_size), arguments(w, w.max_new_tokens, greedy=False)

@@ -6,7 +6,6 @@ import contextlib
 import gc
 import json
 import os
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from benchmarks.command.ending import say_after
 
 
 class Stages:
@@ -76,9 +77,4 @@ def write_text(path: Path, content: str) -> None:
             unfinished.unlink()
 
 
-_START = time.monotonic()
-
-
-def say(text: str) -> None:
-    """One line of progress."""
-    print(f"[{time.monotonic() - _START:6.1f} s] {text}", file=sys.stderr, flush=True)
+say = say_after(time.monotonic())

@@ -7,10 +7,10 @@ import subprocess
 from importlib import metadata
 from typing import Any
 
-import cpuinfo
 import onnxruntime
 import torch
 
+from benchmarks.machine.cpu import cpu_features, cpu_name
 from gptloop.runtime.huge_pages import huge_page_bytes
 
 PACKAGES = ("gptloop", "numpy", "onnx", "torch", "transformers")
@@ -25,7 +25,8 @@ def facts() -> dict[str, Any]:
     """Hardware, driver, threads and versions, in the form that `gptloop.report` reads."""
     gpu = has_gpu()
     return {
-        "cpu": cpuinfo.get_cpu_info()["brand_raw"],
+        "cpu": cpu_name(),
+        "cpu_features": cpu_features(),
         "gpu": torch.cuda.get_device_name() if gpu else None,
         "driver": _driver() if gpu else None,
         "cuda": torch.version.cuda if gpu else None,

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from gptloop.checkpoint.brief import brief
+from gptloop.checkpoint.clean_up import add_clean_up
 from gptloop.checkpoint.folder import file_in
 from gptloop.checkpoint.hub import TOKENIZER
 from gptloop.checkpoint.quiet import quiet_transformers
@@ -57,4 +58,5 @@ def read_tokenizer(directory: Path, vocab_size: int | None = None) -> bytes | No
     tokenizer.no_truncation()
     if vocab_size is not None:
         check_fits(tokenizer, vocab_size, directory)
+    add_clean_up(tokenizer, loaded)
     return tokenizer.to_str().encode()

@@ -9,15 +9,16 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy.typing as npt
+import onnx_ir as ir
 
 from gptloop import graph, names
 from gptloop.checkpoint import Checkpoint, Model, open_checkpoint
 from gptloop.checkpoint.folder import check_path
 from gptloop.checkpoint.tokenizer import read_tokenizer
-from gptloop.exporter.calibration import calibrate
-from gptloop.exporter.files import Progress, commit, initial_tensors, write_data, write_tokenizer
-from gptloop.exporter.orphans import remove_orphans
+from gptloop.exporter.calibration import Calibration, calibrate
+from gptloop.exporter.files import Progress, initial_tensors
 from gptloop.exporter.tensors import PRECISIONS, check_values, stored_tensors
+from gptloop.exporter.write import write_model
 from gptloop.graph.variants.lean import FLAVORS, build_lean
 from gptloop.values import whole_number
 
@@ -40,7 +41,8 @@ def export(
     The weights go into a file beside it, `<stem>-<hash of the content>.data`, and the tokenizer of a hub id or a
     directory, if it has one, into `<stem>-<hash of the content>.tokenizer.json`. The rename of the .onnx file, which
     names both, is the one commit point: an export that ends before it leaves whatever stood at `path` as it was; after
-    it, files that no model names any more are removed. One export at a time may write to one path.
+    it, files of former exports to `path` that no ONNX file in the folder names any more are removed. Several exports
+    may write to one folder at the same time: they do it one after the other.
 
     Args:
         model: A GPT2LMHeadModel, a hub id, or a local directory with config.json and safetensors.
@@ -63,47 +65,51 @@ def export(
             .onnx, the configuration is not supported, the tokenizer cannot be read or has more tokens than the model,
             a single file would be too large, or a weight is NaN, infinite or beyond the precision's range.
         FileNotFoundError: If the folder of `path` or a file of the checkpoint does not exist.
+        OSError: If the files cannot be written, as on a full disk; the model file and the cause are named.
     """
     path = Path(path)
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     _check_flavor(flavor, precision, max_new_tokens)
+    if calibration is not None and precision != "int8":
+        raise ValueError(f"calibration is for precision 'int8', got precision {precision!r}")
     check_path(path)
+    _check_file(path)
+    checkpoint = open_checkpoint(model)
+    check_values(checkpoint, precision)
+    _warn_of_defaults(checkpoint)
+    seen = None if calibration is None else calibrate(checkpoint, calibration)
+    tensors = stored_tensors(checkpoint, precision, seen)
+    if flavor == "standard":
+        # A single file would hold the weights twice.
+        onnx_model = graph.build(checkpoint.config, tensors, precision, repeat_weights=not single_file)
+    else:
+        onnx_model = build_lean(checkpoint.config, tensors, precision, flavor, max_new_tokens)
+    onnx_model.metadata_props.update(describe(checkpoint, precision, seen))
+    onnx_model.metadata_props[names.META_FLAVOR] = flavor
+    if max_new_tokens is not None:
+        onnx_model.metadata_props[names.META_MAX_NEW_TOKENS] = str(max_new_tokens)
+    if single_file:
+        _check_size(onnx_model)
+    directory, vocab_size = checkpoint.directory, checkpoint.config.vocab_size
+    tokenizer = read_tokenizer(directory, vocab_size) if directory else None
+    write_model(onnx_model, path, tokenizer=tokenizer, single_file=single_file, progress=progress)
+    return path
+
+
+def _check_file(path: Path) -> None:
     if path.suffix != ".onnx":
         raise ValueError(f"the model file must end in .onnx, got {path.name!r}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"no such folder: {path.parent}")
     if path.is_dir():
         raise ValueError(f"the model file cannot be a folder: {path}")
-    checkpoint = open_checkpoint(model)
-    check_values(checkpoint, precision)
-    _warn_of_defaults(checkpoint)
-    seen = None if calibration is None else calibrate(checkpoint, calibration)
-    if flavor == "standard":
-        tensors = stored_tensors(checkpoint, precision, seen)
-        # A single file would hold them twice.
-        onnx_model = graph.build(checkpoint.config, tensors, precision, repeat_weights=not single_file)
-    else:
-        tensors = stored_tensors(checkpoint, precision)
-        onnx_model = build_lean(checkpoint.config, tensors, precision, flavor, max_new_tokens)
-    onnx_model.metadata_props.update(describe(checkpoint, precision))
-    onnx_model.metadata_props[names.META_FLAVOR] = flavor
-    if max_new_tokens is not None:
-        onnx_model.metadata_props[names.META_MAX_NEW_TOKENS] = str(max_new_tokens)
-    if single_file:
-        size = sum(tensor.nbytes for tensor in initial_tensors(onnx_model))
-        if size > PROTOBUF_MAX_BYTES:
-            raise ValueError(f"weights of {size} bytes do not fit a single file, protobuf ends at {PROTOBUF_MAX_BYTES}")
-    tokenizer = checkpoint.directory and read_tokenizer(checkpoint.directory, checkpoint.config.vocab_size)
-    try:
-        if tokenizer:
-            onnx_model.metadata_props[names.META_TOKENIZER] = write_tokenizer(tokenizer, path)
-        if not single_file:
-            write_data(onnx_model, path, progress)
-        commit(onnx_model, path)
-    finally:
-        remove_orphans(path)
-    return path
+
+
+def _check_size(model: ir.Model) -> None:
+    size = sum(tensor.nbytes for tensor in initial_tensors(model))
+    if size > PROTOBUF_MAX_BYTES:
+        raise ValueError(f"weights of {size} bytes do not fit a single file, protobuf ends at {PROTOBUF_MAX_BYTES}")
 
 
 def _check_flavor(flavor: str, precision: str, max_new_tokens: int | None) -> None:
@@ -126,11 +132,12 @@ def _warn_of_defaults(checkpoint: Checkpoint) -> None:
         warnings.warn(text, stacklevel=3)
 
 
-def describe(checkpoint: Checkpoint, precision: str) -> dict[str, str]:
+def describe(checkpoint: Checkpoint, precision: str, calibration: Calibration | None = None) -> dict[str, str]:
     """The file's metadata; what ends and starts a text is there as part of the configuration, as runtimes expect."""
     said = checkpoint.generation
     tokens = {"eos_token_id": _one_or_list(said.eos_token_ids), "bos_token_id": _one_or_list(said.bos_token_ids)}
-    return {
+    seen = {names.META_CALIBRATION: json.dumps(calibration.describe())} if calibration else {}
+    return seen | {
         names.META_VERSION: metadata.version("gptloop"),
         names.META_SOURCE: checkpoint.source,
         names.META_WEIGHTS: checkpoint.weights,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import onnx_ir as ir
 
 from gptloop import names
-from gptloop.model_file import read_model
+from gptloop.model_file import located, read_model
 
 
 class Exported(NamedTuple):
@@ -30,8 +30,12 @@ def read_exported(path: Path) -> Exported:
         FileNotFoundError: As `gptloop.model_file.read_model`.
         ValueError: Likewise.
     """
-    metadata = read_model(path).metadata
-    values = ir.load(path).graph.initializers
+    file = read_model(path)
+    metadata = file.metadata
+    folder, proto = located(file)
+    graph = ir.from_proto(proto).graph
+    ir.external_data.set_base_dir(graph, folder)
+    values = graph.initializers
     stored = {name: value.const_value for name, value in values.items() if not name.startswith("const_")}
     tensors = {name: tensor for name, tensor in stored.items() if tensor is not None}
     config = SimpleNamespace(**json.loads(metadata[names.META_CONFIG]))

@@ -16,7 +16,8 @@ from pathlib import Path
 import onnx
 
 from gptloop import names
-from gptloop.model_file import ModelFile, graphs, read_model
+from gptloop.console import printable
+from gptloop.model_file import graphs, read_model
 
 
 @dataclass(frozen=True)
@@ -60,15 +61,19 @@ class Structure:
     metadata_bytes: int = 0
 
 
-def inspect(path: str | Path) -> Structure:
+def inspect(path: str | Path, *, verify: bool = False) -> Structure:
     """Read a model file's structure.
+
+    Args:
+        path: The .onnx file.
+        verify: Whether to compare all of its files with their recorded hashes, too, as `gptloop.OnnxLoop` does.
 
     Raises:
         FileNotFoundError: If the file or its data file is missing.
-        ValueError: If either is truncated, or the file was not written by gptloop.
+        ValueError: If either is truncated or damaged, or the file was not written by gptloop.
     """
-    file = read_model(Path(path))
-    return structure_of(file.proto, _file_bytes(file))
+    file = read_model(Path(path), verify=verify)
+    return structure_of(file.proto, file.file_bytes)
 
 
 def structure_of(proto: onnx.ModelProto, file_bytes: dict[str, int]) -> Structure:
@@ -117,12 +122,12 @@ def render(structure: Structure) -> str:
     if tokenizer and tokenizer not in structure.file_bytes:
         lines.append(f"  {'not there':>19}  {tokenizer}")
     in_steps = len(structure.body_weights)
-    lines += [f"weights\n  {structure.weight_bytes:>13,} bytes in the outer graph, {in_steps} tensors in a step"]
+    lines += ["weights", f"  {structure.weight_bytes:>13,} bytes in the outer graph, {in_steps} tensors in a step"]
     if structure.block_weights:
         lines.append(f"  {len(structure.block_weights):>13,} tensors named again in the outer Loop's body")
     for title, values in (("inputs", structure.inputs), ("outputs", structure.outputs)):
         lines += [title, *(f"  {name:22} {kind}" for name, kind in values.items())]
-    lines += [f"carried from step to step\n  {carried_text(structure)}"]
+    lines += ["carried from step to step", f"  {carried_text(structure)}"]
     lines += [f"  {structure.carried_bytes_per_step:,} bytes more of each row with each step"]
     for title, counts in (
         ("outside the Loop", structure.graph_nodes),
@@ -134,7 +139,7 @@ def render(structure: Structure) -> str:
         lines.append(f"nodes {title}: {counts.total()}")
         lines += _count_lines(counts)
     lines.append(f"nodes per layer of a step: {structure.nodes_per_layer:g}")
-    return "\n".join(lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 def _loop_bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -190,13 +195,6 @@ def _bytes(tensor: onnx.TensorProto) -> int:
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return next(int(entry.value) for entry in tensor.external_data if entry.key == "length")
     return len(tensor.raw_data)
-
-
-def _file_bytes(file: ModelFile) -> dict[str, int]:
-    files = [file.path, *file.data]
-    if name := file.metadata.get(names.META_TOKENIZER):
-        files.append(file.path.parent / name)
-    return {path.name: path.stat().st_size for path in files if path.is_file()}  # ids need no tokenizer
 
 
 def _metadata_bytes(proto: onnx.ModelProto) -> int:

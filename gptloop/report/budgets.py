@@ -10,6 +10,7 @@ from typing import Any
 
 from gptloop.report.disk import read_toml
 from gptloop.report.errors import ReportError
+from gptloop.report.records import named
 
 _NUMBERS = ("budget", "resolution", "drift", "paired_floor", "stored_floor")
 
@@ -52,7 +53,7 @@ def read_budgets(path: Path) -> Budgets:
     for case, settings in cases.items():
         words = case.split(" ")
         if not isinstance(settings, dict) or len(words) not in (3, 4) or not all(words) or not case.isprintable():
-            raise ReportError(f'{path}: cases has {case!r}, expected [cases."SIZE WORKLOAD CONTENDER"]')
+            raise ReportError(f'{path}: cases has {named(case)}, expected [cases."SIZE WORKLOAD CONTENDER"]')
         _refuse_others(path, settings, {"budget"})
         budgets[case] = _fraction(path, {"budget": numbers["budget"], **settings}, "budget")
     return Budgets(path, budgets, **{name: numbers[name] for name in _NUMBERS if name != "budget"})
@@ -60,11 +61,11 @@ def read_budgets(path: Path) -> Budgets:
 
 def _refuse_others(path: Path, table: Mapping[str, Any], known: set[str]) -> None:
     if unknown := sorted(table.keys() - known):
-        raise ReportError(f"{path}: unknown key {unknown[0]!r}, expected {', '.join(sorted(known))}")
+        raise ReportError(f"{path}: unknown key {named(unknown[0])}, expected {', '.join(sorted(known))}")
 
 
 def _fraction(path: Path, table: Mapping[str, Any], name: str) -> float:
     value = table.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-        raise ReportError(f"{path}: {name} is {value!r}, expected a fraction of time, at least 0 and below 1")
+        raise ReportError(f"{path}: {name} is {named(value)}, expected a fraction of time, at least 0 and below 1")
     return float(value)

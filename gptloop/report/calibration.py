@@ -13,7 +13,7 @@ import numpy as np
 
 from gptloop.report.errors import ReportError
 from gptloop.report.machine import Machine, read_machine
-from gptloop.report.records import COUNT, FLAG, RECORDS, ROUNDS, Record, read_record
+from gptloop.report.records import COUNT, FLAG, RECORDS, ROUNDS, Record, named, read_record
 from gptloop.report.statistics import paired_noise_floor, process_effect, unpaired_noise_floor
 from gptloop.report.verdicts import Floor
 
@@ -30,7 +30,7 @@ class Calibration:
     Attributes:
         name: The file, for the reader.
         machine: Where they were measured.
-        pairs: As `benchmarks.gate.turns` records them.
+        pairs: As `benchmarks.gate.pair` records them.
     """
 
     name: str
@@ -78,7 +78,7 @@ def find_calibration(folder: Path, machine: Machine) -> Calibration | None:
 
 
 def check_pair(place: str, pair: Any) -> None:
-    """Refuse what is no pair of processes as `benchmarks.gate.turns` records it.
+    """Refuse what is no pair of processes as `benchmarks.gate.pair` records it.
 
     Raises:
         ReportError: If a field is missing, or arms of a case differ in their number of rounds.
@@ -90,7 +90,7 @@ def check_pair(place: str, pair: Any) -> None:
         arms = cases.record(case)
         rounds = {arm: len(arms.field(arm, ROUNDS)) for arm in ("base", "change", *arms.values)}
         if len(set(rounds.values())) != 1:
-            raise ReportError(f"{place}: arms of {case!r} differ in their number of rounds: {rounds}")
+            raise ReportError(f"{place}: arms of {named(case)} differ in their number of rounds: {named(rounds)}")
 
 
 def _calibration(path: Path, record: Record, machine: Machine) -> Calibration | None:

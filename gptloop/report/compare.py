@@ -12,7 +12,8 @@ import pandas as pd
 
 from gptloop.report.errors import ReportError
 from gptloop.report.metrics import time_per_output_token_s
-from gptloop.report.runs import BOUNDS
+from gptloop.report.records import named
+from gptloop.report.run_file import BOUNDS
 
 BASELINE = "torch"
 CANDIDATE = "onnx"
@@ -86,6 +87,10 @@ def _case(row: dict[Any, Any]) -> tuple[str, str, str]:
     return row["fingerprint"], row["run"], row["group"]
 
 
+def _place(row: dict[Any, Any]) -> str:
+    return f"{row['run']}: case {named(row['group'])}, contender {named(row['contender'])}"
+
+
 def _ratios(row: dict[Any, Any], baseline: dict[Any, Any] | None) -> dict[str, Any]:
     median_s = float(np.median(row["rounds_s"]))
     alone_s = float(np.median(row["alone_rounds_s"])) if row["alone_rounds_s"] else float("nan")
@@ -137,10 +142,7 @@ def _growth(row: dict[Any, Any]) -> dict[str, float]:
 def _check_paired(row: dict[Any, Any], whose: str, *others: Sequence[float]) -> None:
     """Refuse rounds that are not as many as the contender's."""
     if {len(rounds_s) for rounds_s in others} != {len(row["rounds_s"])}:
-        raise ReportError(
-            f"{row['run']}: case {row['group']!r}, contender {row['contender']!r}: its {len(row['rounds_s'])} rounds "
-            f"cannot be paired with those of {whose}"
-        )
+        raise ReportError(f"{_place(row)}: its {len(row['rounds_s'])} rounds cannot be paired with those of {whose}")
 
 
 def _speedup(row: dict[Any, Any], baseline: dict[Any, Any] | None) -> dict[str, float]:
@@ -150,7 +152,7 @@ def _speedup(row: dict[Any, Any], baseline: dict[Any, Any] | None) -> dict[str, 
     try:
         ratios = paired_ratios(baseline["rounds_s"], row["rounds_s"])
     except ReportError as error:
-        raise ReportError(f"{row['run']}: case {row['group']!r}, contender {row['contender']!r}: {error}") from error
+        raise ReportError(f"{_place(row)}: {error}") from error
     return dict(zip(names, map(float, np.quantile(ratios, [0, 0.25, 0.5, 0.75, 1])), strict=True))
 
 
@@ -172,7 +174,7 @@ def _in_order(rows: list[dict[Any, Any]]) -> list[dict[Any, Any]]:
             row["max_new_tokens"],
             row["workload"],
             row["group"],
-            _rank(row["contender"], _CONTENDERS),
+            contender_rank(row["contender"]),
         ),
     )
 
@@ -180,6 +182,11 @@ def _in_order(rows: list[dict[Any, Any]]) -> list[dict[Any, Any]]:
 def precision_rank(name: str) -> tuple[int, str]:
     """Where a precision stands among others: the most exact first, unknown ones last."""
     return _rank(name, _PRECISIONS)
+
+
+def contender_rank(name: str) -> tuple[int, str]:
+    """Where a contender stands beside others: the baseline first, unknown ones last."""
+    return _rank(name, _CONTENDERS)
 
 
 def _rank(name: str, known: Sequence[str]) -> tuple[int, str]:

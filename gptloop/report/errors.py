@@ -3,3 +3,7 @@
 
 class ReportError(ValueError):
     """What keeps a report from being made, in one line that names the file and what is wrong."""
+
+
+class NotOursError(ReportError):
+    """A file that is whole and readable, and none of those that a report is made of."""

@@ -14,6 +14,9 @@ from gptloop.report.charts import render_charts, render_history
 from gptloop.report.compare import compare_cases
 from gptloop.report.page import page_html
 
+# Beside the charts, directly in the report's folder.
+OUTPUTS = ("summary.md", "report.html", "report.json", "verdicts.json")
+
 
 def report_files(
     runs: pd.DataFrame,

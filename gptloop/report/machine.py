@@ -8,9 +8,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from gptloop.report.errors import ReportError
-from gptloop.report.records import COUNT, TEXT, TEXT_OR_NULL, Kind, Record, is_text
+from gptloop.report.records import COUNT, TEXT, TEXT_OR_NULL, Kind, Record, is_text, named
 
 DEVICE = Kind("'cpu' or 'cuda'", lambda value: value in ("cpu", "cuda"))
+TEXTS_OR_NULL = Kind(
+    "a list of printable texts or null",
+    lambda value: value is None or (isinstance(value, list) and all(map(is_text, value))),
+)
+
+
+_MOST_VERSIONS = 100  # they stand in one line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +35,14 @@ class Machine:
     cuda: str | None
     threads: int
     versions: tuple[tuple[str, str], ...]
+    # Those that decide how fast int8 and bfloat16 are. Not compared: early runs do not name them.
+    cpu_features: tuple[str, ...] | None = dataclasses.field(default=None, compare=False)
 
     @property
     def slug(self) -> str:
-        """A short name for files: device and model for the reader, a hash of every field for certainty."""
-        digest = hashlib.sha256(json.dumps(dataclasses.astuple(self)).encode()).hexdigest()[:8]
+        """A short name for files: device and model for the reader, a hash of what is compared for certainty."""
+        compared = [getattr(self, field.name) for field in dataclasses.fields(self) if field.compare]
+        digest = hashlib.sha256(json.dumps(compared).encode()).hexdigest()[:8]
         plain = re.sub(r"\((r|tm|c)\)|\bprocessor\b|\bcpu\b|@.*", " ", (self.gpu or self.cpu).lower())
         model = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:24].strip("-")
         return "-".join(part for part in (self.device, model, digest) if part)
@@ -53,8 +63,13 @@ def read_machine(info: Record) -> Machine:
     on_gpu = device == "cuda"
     versions = info.record("versions")
     if unnamed := [name for name in versions.values if not is_text(name)]:
-        raise ReportError(f"{versions.place} has the name {unnamed[0]!a}, expected printable text")
-    named = ((name, versions.field(name, TEXT_OR_NULL)) for name in sorted(versions.values) if name != "gptloop")
+        raise ReportError(f"{versions.place} has the name {named(unnamed[0])}, expected {TEXT.words}")
+    if len(versions.values) > _MOST_VERSIONS:
+        raise ReportError(
+            f"{versions.place} names {len(versions.values):,} versions, expected at most {_MOST_VERSIONS}"
+        )
+    features = info.field_or("cpu_features", TEXTS_OR_NULL, None)
+    found = ((name, versions.field(name, TEXT_OR_NULL)) for name in sorted(versions.values) if name != "gptloop")
     return Machine(
         device=device,
         cpu=info.field("cpu", TEXT),
@@ -62,5 +77,6 @@ def read_machine(info: Record) -> Machine:
         driver=info.field("driver", TEXT_OR_NULL) if on_gpu else None,
         cuda=info.field("cuda", TEXT_OR_NULL) if on_gpu else None,
         threads=info.field("threads", COUNT),
-        versions=tuple((name, version) for name, version in named if version is not None),
+        versions=tuple((name, version) for name, version in found if version is not None),
+        cpu_features=None if features is None else tuple(features),
     )

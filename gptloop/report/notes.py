@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gptloop.report.disk import read_toml
 from gptloop.report.errors import ReportError
-from gptloop.report.records import is_text
+from gptloop.report.records import TEXT, is_text, named
 
 NOTES = "notes.toml"
 
@@ -38,9 +38,11 @@ def read_notes(folder: Path, runs: Iterable[str]) -> dict[str, str]:
     found = {}
     for number, words in notes.items():
         if not is_text(words):
-            raise ReportError(f"{path}: the note on {number!r} is {words!r}, expected printable text")
-        named = [name for name in names if name.split("_")[0] == number]
-        if len(named) != 1:
-            raise ReportError(f"{path}: {number!r} is the number of {len(named)} runs, expected one (MACHINE/NNNN)")
-        found[named[0]] = words
+            raise ReportError(f"{path}: the note on {named(number)} is {named(words)}, expected {TEXT.words}")
+        meant = [name for name in names if name.split("_")[0] == number]
+        if len(meant) != 1:
+            raise ReportError(
+                f"{path}: {named(number)} is the number of {len(meant)} runs, expected one (MACHINE/NNNN)"
+            )
+        found[meant[0]] = words
     return found

@@ -166,12 +166,12 @@ def _inline(svg: bytes, prefix: str, label: str) -> Markup:
     for parent in root.iter():
         for child in [child for child in parent if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style")]:
             parent.remove(child)
-    content = svg.decode()
+    named = set(re.findall(r"#([^)\"]+)", svg.decode()))
     for element in root.iter():
         element.tag = element.tag.removeprefix(f"{{{_SVG}}}")
         for name, value in list(element.attrib.items()):
             if name == "id":
-                if f"#{value}" in content:
+                if value in named:
                     element.set("id", f"{prefix}-{value}")
                 else:
                     del element.attrib["id"]

@@ -16,6 +16,7 @@ import pandas as pd
 
 from gptloop.report.compare import BASELINE, paired_ratios
 from gptloop.report.errors import ReportError
+from gptloop.report.records import named
 
 NEAR, APART, ONE_CORE, MOVED = PLACEMENTS = ("near", "apart", "one core", "moved")
 
@@ -71,8 +72,8 @@ def _placements(row: dict[Any, Any], least_own_s: float, least_exchanged_s: floa
         return []
     if not len(own) == len(exchanged) == len(row["rounds_s"]):
         raise ReportError(
-            f"{row['run']}: case {row['group']!r}, contender {row['contender']!r}: passes beside {len(own)} and "
-            f"{len(exchanged)} of its {len(row['rounds_s'])} rounds"
+            f"{row['run']}: case {named(row['group'])}, contender {named(row['contender'])}: passes beside {len(own)} "
+            f"and {len(exchanged)} of its {len(row['rounds_s'])} rounds"
         )
 
     def placement(own_s: float, exchanged_s: float) -> str:

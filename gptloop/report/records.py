@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,14 @@ from gptloop.report.disk import read_json
 from gptloop.report.errors import ReportError
 
 _NOT_OURS = "not a run of gptloop's suite"
+
+# What a report can show, and compute with: times from 1 ns to 11 days, dates that a 64-bit time stamp knows, names that
+# fit on a page. Whatever lies beyond is damage, and would end in infinite ratios or endless lines.
+_SHORTEST_S, _LONGEST_S = 1e-9, 1e6
+_LARGEST = 1e12
+_LARGEST_WHOLE = 10**15
+_LONGEST_TEXT = 1000
+_FIRST_YEAR, _LAST_YEAR = 2000, 2199
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +52,9 @@ class Record:
             ReportError: If there is no such field, or it holds something else.
         """
         if name not in self.values:
-            raise ReportError(f"{self.place} has no {name!r}: {_NOT_OURS}{_hint(name)}")
+            raise ReportError(f"{self.place} has no {named(name)}: {_NOT_OURS}{_hint(name)}")
         if not kind.accepts(value := self.values[name]):
-            raise ReportError(f"{self.place} has {name!r} = {_shown(value)}, expected {kind.words}")
+            raise ReportError(f"{self.place} has {named(name)} = {_shown(value)}, expected {kind.words}")
         return value
 
     def optional(self, name: str) -> str | None:
@@ -61,7 +68,7 @@ class Record:
 
     def record(self, name: str) -> Record:
         """A field that is a JSON object itself."""
-        return Record(f"{self.place}: {name}", self.field(name, RECORD))
+        return Record(f"{self.place}: {shortened(name)}", self.field(name, RECORD))
 
 
 def read_record(path: Path) -> Record:
@@ -84,59 +91,70 @@ def _hint(name: str) -> str:
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return shortened(json.dumps(value))
+
+
+def named(name: object) -> str:
+    """A name of a file's own for a message: quoted, in ASCII, and not in full where it has no end."""
+    return shortened(ascii(name))
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """A text of at most so many characters."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def is_text(value: object) -> bool:
-    """Printable and not blank: unprintable characters would break a line of text, a table or an SVG."""
-    return isinstance(value, str) and value.isprintable() and value.strip() != ""
+    """Printable, not blank and no novel: unprintable characters would break a line of text, a table or an SVG."""
+    return isinstance(value, str) and value.isprintable() and value.strip() != "" and len(value) <= _LONGEST_TEXT
 
 
 def _is_whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**63
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= _LARGEST_WHOLE
 
 
-def is_number(value: object) -> bool:
-    """A finite number, of at most 64 bits if it is whole."""
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return _is_whole(value, -(2**63))
+def is_number(value: object, least: float = -_LARGEST, most: float = _LARGEST) -> bool:
+    """A number within bounds; what is no number, or not finite, is not."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
 
 
-def _is_positive(value: Any) -> bool:
-    return is_number(value) and value > 0
+def is_seconds(value: object) -> bool:
+    """A time that something may have taken."""
+    return is_number(value, _SHORTEST_S, _LONGEST_S)
 
 
 def _is_datetime(value: Any) -> bool:
     try:
-        utc(value)
+        return _FIRST_YEAR <= utc(value).year <= _LAST_YEAR
     except (TypeError, ValueError, OverflowError):
         return False
-    return True
 
 
 def _are_rounds(value: object) -> bool:
-    return isinstance(value, list) and all(map(_is_positive, value))
+    return isinstance(value, list) and all(map(is_seconds, value))
 
 
 def _are_pairs(value: object) -> bool:
     return isinstance(value, list) and all(_are_rounds(pair) and len(pair) == 2 for pair in value)
 
 
+_TIMES = f"times from {_SHORTEST_S:g} to {_LONGEST_S:g} s"
+_UP_TO = f"to {_LARGEST_WHOLE:,}"
+
 RECORD = Kind("a JSON object", lambda value: isinstance(value, dict))
 RECORDS = Kind("a list", lambda value: isinstance(value, list))
-TEXT = Kind("printable text", is_text)
-TEXT_OR_NULL = Kind("printable text or null", lambda value: value is None or is_text(value))
+TEXT = Kind(f"printable text of at most {_LONGEST_TEXT:,} characters", is_text)
+TEXT_OR_NULL = Kind(f"{TEXT.words}, or null", lambda value: value is None or is_text(value))
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
-DATETIME = Kind("an ISO 8601 time", _is_datetime)
-COUNT = Kind("a whole number above 0", lambda value: _is_whole(value, 1))
-NATURAL = Kind("a whole number", lambda value: _is_whole(value, 0))
-NATURAL_OR_NULL = Kind("a whole number or null", lambda value: value is None or _is_whole(value, 0))
-NOT_NEGATIVE = Kind("a number of at least 0", lambda value: is_number(value) and value >= 0)
-POSITIVE = Kind("a number above 0", _is_positive)
-NUMBER = Kind("a number", is_number)
-NUMBER_OR_NULL = Kind("a number or null", lambda value: value is None or is_number(value))
-ROUNDS = Kind("a list of times above 0 s", lambda value: _are_rounds(value) and len(value) > 0)
-ROUNDS_OR_NONE = Kind("a list, maybe empty, of times above 0 s", _are_rounds)
-PAIRS_OR_NONE = Kind("a list, maybe empty, of pairs of times above 0 s", _are_pairs)
+DATETIME = Kind(f"an ISO 8601 time in the years {_FIRST_YEAR} to {_LAST_YEAR}", _is_datetime)
+COUNT = Kind(f"a whole number from 1 {_UP_TO}", lambda value: _is_whole(value, 1))
+NATURAL = Kind(f"a whole number from 0 {_UP_TO}", lambda value: _is_whole(value, 0))
+NATURAL_OR_NULL = Kind(f"{NATURAL.words}, or null", lambda value: value is None or _is_whole(value, 0))
+NOT_NEGATIVE = Kind(f"a number from 0 to {_LARGEST:g}", lambda value: is_number(value, 0))
+SECONDS = Kind(f"a time from {_SHORTEST_S:g} to {_LONGEST_S:g} s", is_seconds)
+RATE = Kind(f"a number above 0 and at most {_LARGEST:g}", lambda value: is_number(value, 1 / _LARGEST))
+NUMBER = Kind(f"a number from {-_LARGEST:g} to {_LARGEST:g}", is_number)
+NUMBER_OR_NULL = Kind(f"{NUMBER.words}, or null", lambda value: value is None or is_number(value))
+ROUNDS = Kind(f"a list of {_TIMES}", lambda value: _are_rounds(value) and len(value) > 0)
+ROUNDS_OR_NONE = Kind(f"a list, maybe empty, of {_TIMES}", _are_rounds)
+PAIRS_OR_NONE = Kind(f"a list, maybe empty, of pairs of {_TIMES}", _are_pairs)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from gptloop.report.compare import BASELINE, CANDIDATE
 from gptloop.report.placement import by_placement
-from gptloop.report.runs import BOUNDS, STEP_COUNTS
+from gptloop.report.run_file import BOUNDS, STEP_COUNTS
 from gptloop.report.text import (
     DASH,
     Row,

@@ -4,7 +4,7 @@ Knows how a person reads durations, ratios and the facts of a case; does not kno
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,6 +14,7 @@ from gptloop.report.machine import Machine
 
 DASH = "-"
 _MOST_COMMITS = 4
+_MOST_NAMED = 12
 
 Row = Mapping[Any, Any]
 
@@ -109,18 +110,20 @@ def weights_text(cases: pd.DataFrame) -> str:
     sizes = cases.groupby("weights", sort=False)["size"].unique()
     if len(sizes) == 1:
         return _weights_words(str(sizes.index[0]))
-    return "; ".join(f"{_weights_words(str(weights))} ({', '.join(of)})" for weights, of in sizes.items())
+    return "; ".join(
+        _some([f"{_weights_words(str(weights))} ({', '.join(_some(of))})" for weights, of in sizes.items()])
+    )
 
 
 def precision_text(cases: pd.DataFrame) -> str:
     """The precisions of the cases, the most exact first."""
-    return ", ".join(sorted(cases["precision"].unique(), key=precision_rank))
+    return ", ".join(_some(sorted(cases["precision"].unique(), key=precision_rank)))
 
 
 def tokens_text(cases: pd.DataFrame) -> str:
     """Prompt and new tokens of the cases: `36 prompt + 36 new tokens`."""
     shapes = cases[["prompt_len", "max_new_tokens"]].drop_duplicates().itertuples(index=False)
-    return " or ".join(f"{prompt_len} prompt + {new} new" for prompt_len, new in shapes) + " tokens"
+    return " or ".join(_some([f"{prompt_len} prompt + {new} new" for prompt_len, new in shapes])) + " tokens"
 
 
 def workload_text(row: Row, cases: pd.DataFrame) -> str:
@@ -137,7 +140,7 @@ def sampling_text(cases: pd.DataFrame) -> str:
     """How the cases drew their tokens: `temperature 1, top_k 50`, or `greedy`."""
     settings = cases[["temperature", "top_k"]].drop_duplicates().itertuples(index=False)
     words = [f"temperature {t:g}, top_k {top_k}" if t > 0 else "greedy" for t, top_k in settings]
-    return " or ".join(dict.fromkeys(words))
+    return " or ".join(_some(list(dict.fromkeys(words))))
 
 
 def commits_text(cases: pd.DataFrame) -> str:
@@ -176,6 +179,12 @@ def _duration_unit(seconds: float) -> tuple[float, str]:
         if abs(seconds) * factor >= 0.9995:
             return factor, unit
     return 1e6, "us"
+
+
+def _some(words: Sequence[str]) -> list[str]:
+    """Words for one line: all, or the first and how many there are beside them."""
+    beyond = len(words) - _MOST_NAMED
+    return [*words] if beyond <= 0 else [*words[:_MOST_NAMED], f"{beyond:,} more"]
 
 
 def or_dash(value: Any, words: Callable[[float], str]) -> str:

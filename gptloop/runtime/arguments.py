@@ -12,6 +12,8 @@ from typing import Any, Required, TypedDict, TypeVar
 
 import numpy.typing as npt
 
+from gptloop.values import shown
+
 
 class Arguments(TypedDict, total=False):
     """The settings of a call have the names, the order and the meaning of Hugging Face's `generate`.
@@ -22,7 +24,7 @@ class Arguments(TypedDict, total=False):
     num_return_sequences: R candidates of each prompt, at least 1.
     temperature: Divides the logits; 0 is greedy. One number, or one per prompt.
     top_k: How many of the most likely tokens are drawn from, equally likely ones by lower id; 0 to V, 0 for the
-        whole vocabulary. One number, or one per prompt.
+        whole vocabulary. One number, or one per prompt. Not given, it is V where that is below the default.
     top_p: Draw from the most likely tokens that together reach this probability; above 0, at most 1. One
         number, or one per prompt.
     min_p: Draw from tokens at least this fraction as likely as the most likely one; 0 to 1.
@@ -64,18 +66,22 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-def with_defaults(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def with_defaults(arguments: Mapping[str, Any], vocab_size: int) -> dict[str, Any]:
     """Every argument of a call by its name, the default where it was not given.
+
+    Args:
+        arguments: Those that were given.
+        vocab_size: The model's, at which the default top_k ends.
 
     Raises:
         TypeError: If one is unknown, or max_new_tokens is not given.
     """
     for name in arguments:
         if name not in Arguments.__annotations__:
-            raise TypeError(f"generate() got an unexpected argument {name!r}, it takes {', '.join(NAMES)}")
+            raise TypeError(f"generate() got an unexpected argument {shown(name)}, it takes {', '.join(NAMES)}")
     if "max_new_tokens" not in arguments:
         raise TypeError("generate() needs the argument max_new_tokens")
-    return DEFAULTS | dict(arguments)
+    return DEFAULTS | {"top_k": min(DEFAULTS["top_k"], vocab_size)} | dict(arguments)
 
 
 NAMES = tuple(Arguments.__annotations__)

@@ -16,7 +16,6 @@ from tokenizers import Tokenizer
 
 from gptloop import names
 from gptloop.runtime.onnx_loop import OnnxLoop
-from gptloop.runtime.request import check_request
 from gptloop.runtime.tokenizer import open_tokenizer
 
 ROWS = 64  # candidates generated at once: those of a long list of prompts would fill the memory with their KV caches
@@ -47,8 +46,9 @@ class Completer:
         loop: The model.
 
     Attributes:
-        eos_token_ids: The model's end of text; none where the configuration's is beyond the vocabulary, as the default
-            is for a small one. Likewise `bos_token_ids`, what text starts from where there is none yet.
+        eos_token_ids: The model's end of text; none where the configuration's is outside the vocabulary, as the default
+            is for a small one, and -1 often for none. Likewise `bos_token_ids`, what text starts from where there is
+            none yet.
     """
 
     def __init__(self, loop: OnnxLoop):
@@ -76,9 +76,17 @@ class Completer:
         """Texts as token ids; an empty text is the start of text, as in Hugging Face's pipeline.
 
         Raises:
-            ValueError: As `tokenizer`; or if a text is empty and the model has no start of text.
+            ValueError: As `tokenizer`; or if a text is empty and the model has no start of text, or is no Unicode.
             FileNotFoundError: As `tokenizer`.
         """
+        for number, text in enumerate(texts, 1):
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                lone = f"U+{ord(text[error.start]):04X}"
+                raise ValueError(
+                    f"prompt {number} is no text: {lone} at {error.start + 1} is half a character"
+                ) from error
         prompts = [self.tokenizer.encode(text).ids or self.bos_token_ids[:1] for text in texts]
         for number, ids in enumerate(prompts, 1):
             if not ids:
@@ -106,12 +114,34 @@ class Completer:
             settings: Others of `OnnxLoop.generate`.
 
         Raises:
-            ValueError: As `OnnxLoop.generate`, for any of the prompts, before the first is generated.
+            ValueError: As `OnnxLoop.generate`, for any of the prompts, before the first is generated. What one of
+                several prompts is to blame for names its number.
         """
         settings |= {"num_return_sequences": num_return_sequences, "eos_token_id": eos_token_ids}
-        for index, ids in enumerate(prompts):
-            check_request(self.loop.bounds, [ids], seed=seed + index, **settings)
+        for number, ids in enumerate(prompts, 1):
+            try:
+                self.loop.check([ids], seed=seed + number - 1, **settings)
+            except ValueError as error:
+                if not self._would_run(seed, settings):
+                    raise
+                blamed = f"prompt {number}: " if len(prompts) > 1 else ""
+                cut = self.truncate_left([ids], settings["max_new_tokens"])
+                hint = " (--truncate left cuts it)" if len(cut[0]) < len(ids) else ""
+                raise ValueError(f"{blamed}{error}{hint}") from error
         return self._generate(prompts, seed, settings, self.tokenizer if decode else None)
+
+    def truncate_left(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[Sequence[int]]:
+        """The prompts' last tokens, as many as leave room for so many new ones; unchanged if there is no room."""
+        room = self.loop.bounds.n_positions - max_new_tokens
+        return [ids[-room:] if room > 0 else ids for ids in prompts]
+
+    def _would_run(self, seed: int, settings: dict[str, Any]) -> bool:
+        """Whether nothing is wrong with the settings themselves."""
+        try:
+            self.loop.check([[0]], seed=seed, **settings)
+        except ValueError:
+            return False
+        return True
 
     def _generate(
         self, prompts: Sequence[Sequence[int]], seed: int, settings: dict[str, Any], tokenizer: Tokenizer | None

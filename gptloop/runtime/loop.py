@@ -78,9 +78,15 @@ class Loop(abc.ABC):
         Raises:
             ValueError: Naming the argument, the value and the bound, before any work is done.
         """
-        request = check_request(self.bounds, input_ids, return_logprobs=return_logprobs, **arguments)
+        request = self.check(input_ids, return_logprobs=return_logprobs, **arguments)
         outputs = self._run(request)
         return Generation(*outputs, seed=request.seed) if return_logprobs else outputs.tokens
+
+    def check(
+        self, input_ids: npt.ArrayLike, *, return_logprobs: bool = False, **arguments: Unpack[Arguments]
+    ) -> Request:
+        """The request of a call to `generate`, without running it; raises as that does."""
+        return check_request(self.bounds, input_ids, return_logprobs=return_logprobs, **arguments)
 
     @abc.abstractmethod
     def _run(self, request: Request) -> Outputs:

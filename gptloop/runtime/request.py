@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gptloop.runtime.arguments import Arguments, with_defaults
-from gptloop.values import number, per_prompt, shape_of, whole_number
+from gptloop.values import float32, number, per_prompt, shape_of, shape_text, shown, whole_number
 
 SEED_MAX = 2**63 - 1
+# The bounds hold for a value as float32, which is what a call uses: np.float32(1e-5) is a little below 1e-5.
 TEMPERATURE_MIN, TEMPERATURE_MAX = 1e-5, 1e38  # beyond them, a float32 logit over the temperature may overflow
 PENALTY_MIN, PENALTY_MAX = 1e-5, 1e5  # likewise for a penalized logit
 
@@ -79,7 +80,7 @@ def check_request(
         ValueError: Naming the argument, the value and the bound.
         TypeError: If an argument is unknown, or max_new_tokens is not given.
     """
-    given = with_defaults(arguments)
+    given = with_defaults(arguments, bounds.vocab_size)
     ids = _check_ids(input_ids, bounds.vocab_size)
     prompts, prompt_len = ids.shape
     new_tokens = whole_number("max_new_tokens", given["max_new_tokens"], at_least=1)
@@ -90,7 +91,7 @@ def check_request(
         )
     eos_token_ids = _check_eos(given["eos_token_id"], bounds.vocab_size)
     if not isinstance(return_logprobs, bool):
-        raise ValueError(f"return_logprobs must be True or False, got {return_logprobs!r}")
+        raise ValueError(f"return_logprobs must be True or False, got {shown(return_logprobs)}")
     return Request(
         input_ids=ids,
         attention_mask=_check_mask(given["attention_mask"], ids.shape),
@@ -100,7 +101,7 @@ def check_request(
         temperature=_check_temperature(per_prompt("temperature", given["temperature"], prompts)),
         top_k=_check_top_k(per_prompt("top_k", given["top_k"], prompts), bounds.vocab_size),
         top_p=_check_top_p(per_prompt("top_p", given["top_p"], prompts)),
-        min_p=number("min_p", given["min_p"], "within 0..1", lambda x: 0 <= x <= 1),
+        min_p=number("min_p", given["min_p"], "within 0..1", lambda x: bool(x >= 0 and float32(x) <= 1)),
         repetition_penalty=_check_penalty(given["repetition_penalty"]),
         eos_token_ids=eos_token_ids,
         pad_token_id=_check_pad(given["pad_token_id"], eos_token_ids, bounds.vocab_size),
@@ -129,16 +130,18 @@ def _check_ids(input_ids: npt.ArrayLike, vocab_size: int) -> npt.NDArray[np.int6
 def _check_mask(attention_mask: npt.ArrayLike | None, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
     if attention_mask is None:
         return np.ones(shape, dtype=np.int64)
-    if (found := shape_of(attention_mask)) != shape:
-        raise ValueError(f"attention_mask must have input_ids' shape {list(shape)}, got {found and list(found)}")
+    if shape_of(attention_mask) != shape:
+        raise ValueError(f"attention_mask must have input_ids' shape {list(shape)}, got {shape_text(attention_mask)}")
     mask = np.asarray(attention_mask)
     if not np.isin(mask, (0, 1)).all():
-        raise ValueError(f"attention_mask must be 0 or 1, got {mask[~np.isin(mask, (0, 1))][0]}")
+        raise ValueError(f"attention_mask must be 0 or 1, got {shown(mask[~np.isin(mask, (0, 1))][0], str)}")
     mask = np.ascontiguousarray(mask, dtype=np.int64)
     for row in np.flatnonzero(mask.sum(1) == 0):
         raise ValueError(f"attention_mask must leave each prompt at least 1 token, row {row} has none")
     for row in np.flatnonzero((np.diff(mask, axis=1) < 0).any(1)):
-        raise ValueError(f"attention_mask must pad on the left (0s before 1s), row {row} is {mask[row].tolist()}")
+        raise ValueError(
+            f"attention_mask must pad on the left (0s before 1s), row {row} is {shown(mask[row].tolist())}"
+        )
     return mask
 
 
@@ -158,7 +161,7 @@ def _check_eos(eos_token_id: Any, vocab_size: int) -> tuple[int, ...]:
         return ()
     shape = shape_of(eos_token_id)
     if shape is None or len(shape) > 1:
-        raise ValueError(f"eos_token_id must be one id or a sequence of ids, got {eos_token_id!r}")
+        raise ValueError(f"eos_token_id must be one id or a sequence of ids, got {shown(eos_token_id)}")
     values = [eos_token_id] if shape == () else list(eos_token_id)
     return tuple(_token_id("eos_token_id", value, vocab_size) for value in values)
 
@@ -179,14 +182,19 @@ def _token_id(name: str, value: Any, vocab_size: int) -> int:
 def _check_temperature(values: list[Any]) -> npt.NDArray[np.float32]:
     bound = f"0 (greedy) or a finite number from {TEMPERATURE_MIN} to {TEMPERATURE_MAX}"
     usable = [
-        number("temperature", x, bound, lambda x: x == 0 or TEMPERATURE_MIN <= x <= TEMPERATURE_MAX) for x in values
+        number("temperature", x, bound, lambda x: x == 0 or _within(x, TEMPERATURE_MIN, TEMPERATURE_MAX))
+        for x in values
     ]
     return np.asarray(usable, dtype=np.float32)
 
 
 def _check_penalty(value: Any) -> float:
     bound = f"above 0, from {PENALTY_MIN} to {PENALTY_MAX} (1 is none)"
-    return number("repetition_penalty", value, bound, lambda x: PENALTY_MIN <= x <= PENALTY_MAX)
+    return number("repetition_penalty", value, bound, lambda x: _within(x, PENALTY_MIN, PENALTY_MAX))
+
+
+def _within(value: float, low: float, high: float) -> bool:
+    return bool(float32(low) <= float32(value) <= float32(high))
 
 
 def _check_top_k(values: list[Any], vocab_size: int) -> npt.NDArray[np.int64]:
@@ -198,7 +206,7 @@ def _check_top_k(values: list[Any], vocab_size: int) -> npt.NDArray[np.int64]:
 
 def _check_top_p(values: list[Any]) -> npt.NDArray[np.float32]:
     values_ = [
-        number("top_p", value, "above 0 and at most 1 (1 keeps all)", lambda x: bool(0 < np.float32(x) <= 1))
+        number("top_p", value, "above 0 and at most 1 (1 keeps all)", lambda x: bool(0 < float32(x) <= 1))
         for value in values
     ]
     return np.asarray(values_, dtype=np.float32)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import os
 import warnings
 from pathlib import Path
 
@@ -24,6 +25,9 @@ CUDA_OPTIONS = {"use_tf32": "0"}
 # The parts of a parallel loop get smaller towards its end (ONNX Runtime's documentation names 4 as the usual value), so
 # that threads end together though one was held up: 1.00x to 1.05x on two cores of a shared machine.
 CONFIG = {"session.dynamic_block_base": "4"}
+
+# ONNX Runtime starts as many as it is told to: more than a few for each core take minutes to start, or cannot.
+THREADS_MAX = max(64, 4 * (os.cpu_count() or 1))
 
 PIP_HINT = " (pip install onnxruntime-gpu[cuda,cudnn] brings CUDA's libraries)"
 
@@ -89,7 +93,7 @@ def open_session(
     # ONNX Runtime says so in its log only, and goes on without CUDA.
     missing = "; ".join(what for what in (_what_is_missing(), preloaded) if what)
     if device == "auto":
-        warnings.warn(f"ONNX Runtime runs on the CPU, its CUDA provider did not load: {missing}", stacklevel=4)
+        warnings.warn(f"ONNX Runtime runs on the CPU, its CUDA provider did not load: {missing}", stacklevel=5)
         return session
     raise ValueError(f"device 'cuda' was asked for, but ONNX Runtime's CUDA provider did not load: {missing}")
 

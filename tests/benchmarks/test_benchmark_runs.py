@@ -4,15 +4,17 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from benchmarks import conftest as suite
 from benchmarks import machine
 from benchmarks.machine.cores import PASSES, core_pass
-from benchmarks.timing import interleave
+from benchmarks.timing.clocks import interleave
 
 
 @pytest.mark.parametrize(("rounds", "order"), [(1, "ab"), (2, "abba"), (4, "abbaabba")])
@@ -25,7 +27,7 @@ def test_contenders_are_timed_in_abba_order(rounds, order):
 
 def test_round_i_of_a_contender_is_its_time_in_round_i(monkeypatch):
     clock = iter(range(100))
-    monkeypatch.setattr("benchmarks.timing.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr("benchmarks.timing.clocks.time", SimpleNamespace(perf_counter=lambda: next(clock)))
     busy = {"a": 3, "b": 7}
     times, beside = interleave(
         {name: lambda n=n: [next(clock) for _ in range(n)] for name, n in busy.items()}, 2, lambda: next(clock)
@@ -122,3 +124,46 @@ def test_pytest_benchmark_compare_reads_the_saved_file(saved_run, tmp_path):
         row.split(",")[0].split("::")[-1]: float(row.split(",")[header.split(",").index("median")]) for row in rows
     }
     assert medians == {"test_generate[torch]": 2.5, "test_generate[onnx]": 1.25}
+
+
+def pytest_benchmarks(*options: str, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "pytest", "benchmarks", "-q", "-p", "no:cacheprovider", *options]
+    return subprocess.run(command, cwd=ROOT, env=os.environ | environment, check=False, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "words"),
+    [(False, "Benchmark machine_info is different"), (True, "the saved run is from another machine")],
+)
+def test_a_run_is_compared_with_that_of_another_machine_and_a_warning_is_shown(saved_run, elsewhere, words):
+    storage = saved_run.parents[1] if elsewhere else ROOT / "reports"
+    done = pytest_benchmarks("-k", "no-such", "--benchmark-compare", f"--benchmark-storage=file://{storage}")
+    assert "INTERNALERROR" not in done.stdout + done.stderr
+    assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert words in done.stdout + done.stderr
+    assert "Comparing against benchmarks from" in done.stdout + done.stderr
+
+
+def test_a_suite_in_which_pytest_benchmark_is_off_says_that_nothing_is_measured():
+    done = pytest_benchmarks("-m", "smoke", PYTEST_XDIST_WORKER="gw0")  # as in a process of `pytest -n`
+    assert done.returncode == 0
+    assert "gptloop: nothing is measured: pytest-benchmark is off" in done.stdout
+    assert "6 skipped" in done.stdout
+
+
+def test_in_the_tests_a_warning_is_an_error():
+    with pytest.raises(UserWarning, match="look out"):
+        warnings.warn("look out", stacklevel=1)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "dirty"),
+    [(("a", False), ("a", False), False), (("a", False), ("b", False), True), (("a", False), ("a", True), True)],
+)
+def test_a_run_names_the_commit_it_began_with_and_is_dirty_if_the_tree_changed_since(monkeypatch, start, end, dirty):
+    told = iter({"id": id_, "dirty": of_tree} for id_, of_tree in (start, end))
+    monkeypatch.setattr("benchmarks.conftest.saved_commit_info", lambda _: next(told))
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    config = SimpleNamespace(getoption=lambda _: None, stash={})
+    suite.pytest_configure(config)
+    assert suite.pytest_benchmark_generate_commit_info(config) == {"id": "a", "dirty": dirty}

@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from benchmarks.cases import CANDIDATES, GPU_GRID, ONE_ROW
+from benchmarks.cases import CANDIDATES, GPU_GRID
 from benchmarks.contenders import Files
 from benchmarks.gpu import checks, run
 from benchmarks.gpu.stages import Stages
@@ -100,6 +100,23 @@ def test_without_onnx_runtime_for_cuda_it_says_what_is_missing(tmp_path, capsys,
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("budget", ["nan", "inf", "0", "-1", "soon", "1" * 100_000])
+def test_a_budget_is_a_finite_time(budget, tmp_path, capsys):
+    with pytest.raises(SystemExit) as raised:
+        run.main(["--output", str(tmp_path / "out"), f"--budget-s={budget}"])
+    assert raised.value.code == 2
+    error = capsys.readouterr().err
+    assert f"expected seconds above 0, got '{budget[:3]}" in error
+    assert len(error) < 1000
+
+
+def test_an_output_that_is_a_file_is_one_line_and_no_failed_stage(tmp_path, capsys):
+    (tmp_path / "out").write_text("mine")
+    assert run.main(["--output", str(tmp_path / "out"), "--rehearse"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 def test_a_stage_that_fails_is_noted_and_the_next_one_runs(tmp_path):
     stages = Stages(tmp_path, budget_s=60)
     stages.run("first", 1, lambda: 1 / 0)
@@ -125,7 +142,7 @@ def test_wrong_tokens_fail_the_stage_after_all_was_looked_at(tmp_path, monkeypat
     def found(files, workload, device, profiles):
         return {f"{files.precision} onnx": {"error": "row 0"}, f"{files.precision} onnx_lean": {"rows": 1}}
 
-    monkeypatch.setattr(checks, "_in_precision", found)
+    monkeypatch.setattr(checks, "in_precision", found)
     files = Files(tmp_path, tmp_path, tmp_path, "")
     with pytest.raises(ParityError, match=r"wrong: fp32 onnx, fp16 onnx$"):
         checks.correctness(files, CANDIDATES, "cpu", tmp_path)
@@ -138,19 +155,6 @@ def test_nodes_are_counted_by_who_ran_them():
     fence = {"cat": "Node", "name": "MatMul_fence_before", "args": {"op_name": "MatMul"}}
     session = {"cat": "Session", "name": "model_run"}
     assert checks.count_nodes([node, node, fence, session]) == Counter({("CUDAExecutionProvider", "MatMul"): 2})
-
-
-def test_the_floor_of_a_call_is_its_products_and_its_weights_way(tiny, monkeypatch):
-    """By hand, for a machine of 1 GB/s and 1 GFLOP/s."""
-    monkeypatch.setattr(cuda, "flops_per_s", lambda *_: 1e9)
-    monkeypatch.setattr(cuda, "bandwidth_bytes_per_s", lambda *_: 1e9)
-    block, head = 2 * 12 * 32 * 32, 32 * 97
-    for workload, prompts, rows in ((ONE_ROW, 1, 1), (CANDIDATES, 1, 64)):
-        floors = cuda.floors(tiny.model.config, workload, "fp16", rounds=3)
-        prefill_s = 2 * (block * 36 * prompts + head * prompts) / 1e9
-        assert floors["products"].ttft_rounds_s == pytest.approx([prefill_s] * 3)
-        assert floors["products"].rounds_s == pytest.approx([prefill_s + 35 * 2 * (block + head) * rows / 1e9] * 3)
-        assert floors["bandwidth"].rounds_s == pytest.approx([36 * 2 * (block + head) / 1e9] * 3)
 
 
 def test_on_the_cpu_no_memory_of_a_device_is_used():

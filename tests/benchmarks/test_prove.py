@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from benchmarks import machine
-from benchmarks.gate import change, prove
-from benchmarks.gate.turns import ROOT
+from benchmarks.command.checkout import ROOT
+from benchmarks.gate import proof as counted
+from benchmarks.gate import proof_page, prove
+from gptloop.report.budgets import read_budgets
 from gptloop.report.calibration import Calibration
 from gptloop.report.machine import machine_of
 
@@ -24,24 +26,24 @@ def pair(rng: np.random.Generator, sd: float = 0.005, effects=(0.0, 0.05, 0.10))
     for case in CASES:
         times = {"base": [1.0] * 2}
         shift = np.exp(rng.normal(0, sd))
-        for arm, effect in zip(("change", *prove.SLOWER), effects, strict=True):
+        for arm, effect in zip(("change", *counted.SLOWER), effects, strict=True):
             times[arm] = [float(shift * (1 + effect))] * 2
         cases[case] = times
-        added[case] = {arm: [float(shift * effect)] * 2 for arm, effect in prove.SLOWER.items()}
+        added[case] = {arm: [float(shift * effect)] * 2 for arm, effect in counted.SLOWER.items()}
     return {"started": "", "cases": cases, "added_s": added, "control_s": [2.0] * 2, "rest_s": 0.004}
 
 
 @pytest.fixture
 def budgets(tmp_path, monkeypatch):
     """Of two cases; and few draws: the shares that are tested are all or nothing."""
-    monkeypatch.setattr(prove, "DRAWS", 50)
+    monkeypatch.setattr(counted, "DRAWS", 50)
     (tmp_path / "b.toml").write_text(BUDGETS)
-    return change.read_budgets(tmp_path / "b.toml")
+    return read_budgets(tmp_path / "b.toml")
 
 
 def proof_of(budgets, calibration, test):
     known = Calibration("proof.json", machine_of(machine.facts()), calibration)
-    return prove.prove(test, known, budgets, processes=5)
+    return counted.prove(test, known, budgets, processes=5)
 
 
 def many(count: int, seed: int, **changes):
@@ -54,7 +56,7 @@ def test_a_quiet_machine_is_silent_without_a_change_and_catches_both_slowdowns(b
     assert proof.holds
     assert proof.false_alarms == 0
     for case in proof.cases.values():
-        assert min(case.regressions[arm] for arm in prove.SLOWER) == 1.0
+        assert min(case.regressions[arm] for arm in counted.SLOWER) == 1.0
         assert case.effects["slower by 5 %"] == pytest.approx(np.log(1.05), abs=0.005)  # 4 errors of 20 shifts
 
 
@@ -71,8 +73,8 @@ def test_a_false_alarm_in_any_case_counts_and_breaks_the_proof(budgets):
 def test_what_a_noisy_machine_does_not_catch_is_said(budgets):
     proof = proof_of(budgets, many(20, 0, sd=0.05), many(20, 1, sd=0.05))
     assert not proof.holds
-    assert "does not allow every target" in prove._conclusion(proof)
-    assert re.search(r"slower by 5 % is caught in \d", prove._conclusion(proof))
+    assert "does not allow every target" in proof_page.conclusion(proof)
+    assert re.search(r"slower by 5 % is caught in \d", proof_page.conclusion(proof))
 
 
 @pytest.fixture
@@ -93,7 +95,7 @@ def command(tmp_path, monkeypatch, budgets):
 
     monkeypatch.setattr(prove, "measure_pair", measure)
     monkeypatch.setattr(prove, "prepare", lambda *_: {})
-    monkeypatch.setattr(prove, "commit_info", lambda _: {"id": "0123456789abcdef", "dirty": False})
+    monkeypatch.setattr(prove, "commit_info", lambda *_: {"id": "0123456789abcdef", "dirty": False})
     page = tmp_path / "page.md"
     page.write_text("# Gate\n\n<!-- proof -->\n\nNot measured yet.\n\n<!-- end of proof -->\n\nEnd.\n")
 
@@ -108,8 +110,7 @@ def command(tmp_path, monkeypatch, budgets):
 
 def test_a_proof_that_was_cut_off_goes_on_where_it_stopped(command):
     command.cut_after = 5
-    with pytest.raises(KeyboardInterrupt):
-        command()
+    assert command() == 130
     assert len(json.loads(command.saved.read_text())["pairs"]) == 5
     command.cut_after = -1
     assert command() == 0
@@ -137,6 +138,17 @@ def test_pairs_measured_otherwise_are_not_mixed(command, capsys):
     assert command() == 0
     assert command("--rounds", "9") == 2
     assert "was measured with another settings" in capsys.readouterr().err
+
+
+def test_a_tree_of_which_git_does_not_tell_proves_nothing(command, monkeypatch, capsys):
+    def refuse(*_):
+        raise RuntimeError("git status: fatal: detected dubious ownership")
+
+    monkeypatch.setattr(prove, "commit_info", refuse)
+    assert command() == 2
+    assert "dubious ownership" in capsys.readouterr().err
+    assert not command.saved.exists()
+    assert command.measured == []
 
 
 def _unfinished(saved):
@@ -183,10 +195,10 @@ def test_what_is_no_finished_proof_is_not_rendered(command, capsys, spoil):
 def test_the_page_of_the_documentation_says_what_the_saved_proofs_say():
     """Exactly one proof is shown; before there is one, the page says so."""
     page = (ROOT / "docs" / "gate.md").read_text(encoding="utf-8")
-    (shown,) = prove._BLOCK.findall(page)
+    (shown,) = proof_page.BLOCK.findall(page)
     proofs = sorted((ROOT / "reports").glob("proof-*.json"))
     if not proofs:
         assert shown.strip() == "Not measured yet."
         return
-    budgets = change.read_budgets(ROOT / "benchmarks" / "gate" / "budgets.toml")
-    assert shown.strip() in [prove.rendered(path, budgets) for path in proofs]
+    budgets = read_budgets(ROOT / "benchmarks" / "gate" / "budgets.toml")
+    assert shown.strip() in [proof_page.rendered(path, budgets) for path in proofs]

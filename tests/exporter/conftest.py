@@ -1,9 +1,14 @@
-"""The trained checkpoint in folders that a test may change."""
+"""Models to export: the trained checkpoint in folders that a test may change, and two models of one shape."""
+
+from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
 import pytest
+from exported_files import tokens
+
+from gptloop import export
 
 
 @pytest.fixture
@@ -19,3 +24,25 @@ def bare(trained, tmp_path_factory) -> Path:
     for name in ("config.json", "model.safetensors"):
         shutil.copy(trained.directory / name, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def old(tiny_model):
+    return tiny_model(n_layer=1, weights_seed=1)
+
+
+@pytest.fixture(scope="session")
+def new(tiny_model):
+    return tiny_model(n_layer=1, weights_seed=2)
+
+
+@pytest.fixture(scope="session")
+def old_tokens(old, tmp_path_factory):
+    return tokens(export(old, tmp_path_factory.mktemp("old") / "model.onnx"))
+
+
+@pytest.fixture(scope="session")
+def new_tokens(new, old_tokens, tmp_path_factory):
+    found = tokens(export(new, tmp_path_factory.mktemp("new") / "model.onnx"))
+    assert found != old_tokens
+    return found

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from report_runs import benchmark, pair, run, save
+from report_runs import benchmark, machine, pair, run, save
 
-from gptloop.report.__main__ import main
+from gptloop.report.command import main
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -67,14 +67,25 @@ def _truncated(folder: Path) -> str:
     return "0002_run.json"
 
 
-def _foreign(folder: Path) -> str:
-    save(folder, {"anything": 1}, "notes.json")
-    return "notes.json"
-
-
 def _not_ours(folder: Path) -> str:
-    save(folder, {"benchmarks": [], "machine_info": {}}, "m/0003_other.json")
+    save(folder, {"benchmarks": [], "machine_info": {"gptloop": machine()}}, "m/0003_other.json")
     return "0003_other.json"
+
+
+def _impossible(folder: Path) -> str:
+    facts = {"ttft_s": 0.1, "time_per_output_token_s": 0.1, "tokens_per_s": 10.0}
+    save(folder, run(benchmark("torch", (1.0, 1e300), **facts)), "m/0005_run.json")
+    return "from 1e-09 to 1e+06 s"
+
+
+def _endless(folder: Path) -> str:
+    save(folder, run(benchmark(size="x" * 100_000)), "m/0006_run.json")
+    return "xxx..., expected printable text of at most 1,000 characters"
+
+
+def _unprintable(folder: Path) -> str:
+    save(folder, run(*pair()), "m/0007_\x1b[31mred.json")
+    return r"0007_\x1b[31mred.json: cannot be shown"
 
 
 def _unpaired(folder: Path) -> str:
@@ -92,7 +103,7 @@ def _no_runs(folder: Path) -> str:
     return "no runs"
 
 
-@pytest.mark.parametrize("spoil", [_truncated, _foreign, _not_ours, _unpaired, _no_runs])
+@pytest.mark.parametrize("spoil", [_truncated, _not_ours, _impossible, _endless, _unprintable, _unpaired, _no_runs])
 def test_an_error_is_one_line_and_leaves_earlier_output_alone(reported, capsys, spoil):
     capsys.readouterr()
     expected = spoil(reported)
@@ -101,6 +112,7 @@ def test_an_error_is_one_line_and_leaves_earlier_output_alone(reported, capsys, 
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.count("\n") == 1
+    assert len(printed.err) < 1100
     assert expected in printed.err
     assert contents(reported) == before
     assert "summary.md" in before
@@ -129,6 +141,60 @@ def test_a_bad_command_line_exits_with_2(arguments, capsys):
         main(arguments)
     assert exit_.value.code == 2
     assert "usage: python -m gptloop.report" in capsys.readouterr().err
+
+
+def test_what_is_left_out_is_said_once_and_not_without_end(tmp_path, capsys):
+    save(tmp_path, run(*pair()))
+    for index in range(30):
+        save(tmp_path, {"anything": 1}, f"strange-{index:02}.json")
+    assert main([str(tmp_path)]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert "strange-00.json: left out" in lines[0]
+    assert lines[20:] == ["gptloop.report: and 10 more files are left out"]
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "words"),
+    [
+        (KeyError("offset"), 2, "unexpected KeyError: 'offset'"),
+        (MemoryError(), 2, "unexpected MemoryError:"),
+        (ValueError("two\nlines \x1b[31m" + "x" * 100_000), 2, r"unexpected ValueError: two lines \x1b[31mxxx"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_what_nobody_expected_is_one_line_and_no_regression(tmp_path, capsys, monkeypatch, raised, status, words):
+    def fail(*_, **__):
+        raise raised
+
+    monkeypatch.setattr("gptloop.report.command.write_report", fail)
+    assert main([str(tmp_path)]) == status
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"gptloop.report: {words}")
+    assert (printed.err.count("\n"), len(printed.err) < 1100, printed.out) == (1, True, "")
+
+
+# As a process of its own
+
+
+def shell(folder: Path, redirections: str) -> subprocess.CompletedProcess[bytes]:
+    command = f'exec "$0" -m gptloop.report "$1" {redirections}'
+    return subprocess.run(["sh", "-c", command, sys.executable, str(folder)], capture_output=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("redirections", "status", "words"),
+    [
+        (">/dev/full", 2, b"standard output: cannot be written: No space left on device; the report is written"),
+        (">&-", 2, b"standard output is closed; the report is written"),
+        (">/dev/full 2>/dev/full", 2, b""),
+    ],
+)
+def test_an_output_that_takes_nothing_is_one_line_and_no_regression(tmp_path, redirections, status, words):
+    save(tmp_path, run(*pair()))
+    done = shell(tmp_path, redirections)
+    assert (done.returncode, done.stdout) == (status, b"")
+    assert done.stderr == (b"gptloop.report: %b\n" % words if words else b"")
+    assert (tmp_path / "summary.md").exists()
 
 
 def test_the_module_runs_where_the_terminal_knows_ascii_only(tmp_path):

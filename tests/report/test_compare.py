@@ -4,16 +4,11 @@ import math
 
 import pandas as pd
 import pytest
-from report_runs import CEILING, benchmark, machine, pair, run, save
+from report_runs import CEILING, benchmark, compared, machine, pair, run, save
 
 from gptloop.report.compare import compare_cases, paired_ratios
 from gptloop.report.errors import ReportError
 from gptloop.report.runs import newest_cases, read_runs
-
-
-def compared(folder, *benchmarks: dict, **changes) -> pd.DataFrame:
-    save(folder, run(*benchmarks, **changes))
-    return compare_cases(newest_cases(read_runs(folder)))
 
 
 def row(frame: pd.DataFrame, contender: str) -> pd.Series:

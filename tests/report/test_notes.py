@@ -5,7 +5,7 @@ import re
 import pytest
 from report_runs import pair, run, save
 
-from gptloop.report.__main__ import main
+from gptloop.report.command import main
 from gptloop.report.errors import ReportError
 from gptloop.report.notes import read_notes
 

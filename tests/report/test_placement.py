@@ -4,15 +4,13 @@ import json
 import math
 import re
 
-import pandas as pd
 import pytest
-from report_runs import benchmark, machine, run, save
+from report_runs import benchmark, compared, machine, run, save
 
-from gptloop.report.compare import compare_cases
 from gptloop.report.errors import ReportError
 from gptloop.report.page import page_html
 from gptloop.report.placement import APART, MOVED, NEAR, ONE_CORE, by_placement
-from gptloop.report.runs import newest_cases, read_runs
+from gptloop.report.runs import read_runs
 from gptloop.report.summary import summary_markdown
 from gptloop.report.tables import PLACEMENT
 
@@ -28,11 +26,6 @@ def beside(*moments: tuple[str, str]) -> dict[str, list[list[float]]]:
 
 def still(*places: str) -> dict[str, list[list[float]]]:
     return beside(*((place, place) for place in places))
-
-
-def compared(folder, *benchmarks: dict, **changes) -> pd.DataFrame:
-    save(folder, run(*benchmarks, **changes))
-    return compare_cases(newest_cases(read_runs(folder)))
 
 
 def placed(folder, *benchmarks: dict, **changes) -> dict[tuple[str, str], dict]:

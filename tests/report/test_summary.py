@@ -2,23 +2,13 @@
 
 import re
 
-import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from report_runs import CEILING, STEP_COUNTS, benchmark, gpu_machine, machine, pair, run, save
+from report_runs import CEILING, STEP_COUNTS, benchmark, compared, gpu_machine, machine, pair, run, save
 
-from gptloop.report.compare import compare_cases
-from gptloop.report.markdown import escape, table
-from gptloop.report.runs import newest_cases, read_runs
+from gptloop.report.markdown import escape
 from gptloop.report.summary import summary_markdown
 
 HOSTILE = r"a|b <x> $\frac{1}{0}$ `q` _e_ *s* [l](u) & #1 ~t~ \ 100%"
-
-
-def compared(folder, *benchmarks: dict, **changes) -> pd.DataFrame:
-    save(folder, run(*benchmarks, **changes))
-    return compare_cases(newest_cases(read_runs(folder)))
 
 
 def summary(folder, *benchmarks: dict, **changes) -> str:
@@ -33,26 +23,6 @@ def cells(line: str) -> list[str]:
 def tables(markdown: str) -> list[list[list[str]]]:
     found = re.findall(r"(?:^\|.*\n?)+", markdown, flags=re.MULTILINE)
     return [[cells(line) for line in one.splitlines()] for one in found]
-
-
-@given(st.lists(st.text(st.characters(exclude_categories=("C", "Z"))), min_size=3, max_size=3))
-@settings(max_examples=60, deadline=None)
-def test_no_cell_can_break_its_table(row):
-    lines = table(["a", "b", "c"], [row], "lrl").splitlines()
-    assert len({len(line) for line in lines}) == 1
-    assert [len(cells(line)) for line in lines] == [3, 3, 3]
-
-
-def test_numbers_stand_flush_right():
-    assert table(["name", "n"], [["a", "1.5"], ["long name", "12"]], "lr") == (
-        "| name      |   n |\n| --------- | --: |\n| a         | 1.5 |\n| long name |  12 |"
-    )
-
-
-def test_markup_is_escaped_and_plain_names_are_left_alone():
-    assert escape("torch_tiled [1.2-1.3] gpt2-medium") == "torch_tiled [1.2-1.3] gpt2-medium"
-    assert escape("|<$`*_x_ [a](b)") == r"\|\<\$\`\*\_x\_ [a\](b)"
-    assert escape("\\|>~&#") == r"\\\|\>\~\&\#"
 
 
 def test_the_first_table_is_the_onnx_loop_against_the_pytorch_loop(tmp_path):

@@ -1,17 +1,11 @@
 """`gptloop generate`: text in, text out, the same text as Hugging Face's."""
 
-import io
-import json
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
+from command_line import json_of, text_of
 
 from gptloop import OnnxLoop, export
-from gptloop.cli import main
-from gptloop.runtime import completer
 from gptloop.runtime.completer import Completer, left_padded
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -23,38 +17,6 @@ PROMPTS = [
     "nation, or",
 ]
 LAST = "It is altogether fitting and proper that"
-
-
-@pytest.fixture
-def run(capsys, monkeypatch):
-    """Runs `gptloop generate`: its output, its standard error and its exit code."""
-
-    def run_(*arguments: object, stdin: str = "") -> tuple[str, str, int]:
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        capsys.readouterr()  # what transformers printed before
-        code = main(["generate", *map(str, arguments)])
-        return (*capsys.readouterr(), code)
-
-    return run_
-
-
-def text_of(run_result: tuple[str, str, int]) -> str:
-    out, err, code = run_result
-    assert (err, code) == ("", 0)
-    return out
-
-
-def json_of(run_result: tuple[str, str, int]) -> list[dict]:
-    return [json.loads(line) for line in text_of(run_result).splitlines()]
-
-
-def error_of(run_result: tuple[str, str, int]) -> str:
-    """The one line that an error prints, and nothing beside it."""
-    out, err, code = run_result
-    assert (out, code) == ("", 2)
-    assert err.startswith("gptloop: error: ")
-    assert err.count("\n") == 1
-    return err
 
 
 def hugging_face(trained, prompt: str, **arguments) -> str:
@@ -136,28 +98,6 @@ def test_a_single_text_stands_alone_and_several_have_headings(trained, run):
     assert out.startswith(f"--- prompt 1, candidate 1\n{one}--- prompt 1, candidate 2\n")
 
 
-def test_standard_input_is_one_prompt_a_line(trained, run):
-    stdin = "".join(f"{prompt}\n" for prompt in PROMPTS[1:])
-    for lines in (stdin, stdin.removesuffix("\n")):
-        assert run(trained.path, PROMPTS[0], "-", "--seed", 1, stdin=lines) == run(trained.path, *PROMPTS, "--seed", 1)
-
-
-def test_no_lines_are_no_prompts(trained, run):
-    assert run(trained.path, "-", "--seed", 1) == ("", "", 0)
-
-
-def test_prompts_may_stand_anywhere_among_the_options(trained, run):
-    expected = text_of(run(trained.path, *PROMPTS[:3], "-n", 2, "--seed", 1))
-    first, second, third = PROMPTS[:3]
-    assert text_of(run(trained.path, "-n", 2, first, "--seed", 1, second, third)) == expected
-    assert text_of(run("--seed", 1, trained.path, first, "-n", 2, "--", second, third)) == expected
-
-
-@pytest.mark.parametrize("arguments", [["--", "-do"], ["-n", 1, "--", "-do"], ["a", "-n", 1, "--", "-do"]], ids=str)
-def test_a_prompt_may_look_like_an_option(trained, run, arguments):
-    assert json_of(run(trained.path, "--seed=1", "--json", *arguments))[-1]["prompt"] == "-do"
-
-
 def test_an_empty_prompt_starts_from_the_start_of_text(trained, run):
     """As in Hugging Face's pipeline; the blank line of a file included."""
     found = json_of(run(trained.path, "", "-", "--temperature", 0, "--json", stdin="\n"))
@@ -205,120 +145,6 @@ def test_a_model_may_have_several_ends_of_text(tiny_model, run, tmp_path):
     for candidate in found["candidates"]:
         assert candidate["ended"]
         assert all(token >= 40 for token in candidate["ids"])
-
-
-# Token ids
-
-
-def test_ids_in_are_ids_out(tiny, run):
-    prompts, call = [[1, 2, 3], [4, 5, 6]], {"max_new_tokens": 5, "num_return_sequences": 2, "seed": 8}
-    expected = tiny.onnx.generate(prompts, **call).tolist()
-    options = ["--ids", "1,2,3", "--ids", "4, 5, 6", "-n", 2, "--max-new-tokens", 5, "--seed", 8]
-    out = text_of(run(tiny.path, *options))
-    assert [[int(token) for token in line.split(",")] for line in out.splitlines()] == expected
-    found = json_of(run(tiny.path, *options, "--json"))
-    assert [completion["prompt_ids"] for completion in found] == prompts
-    assert [row["ids"] for completion in found for row in completion["candidates"]] == expected
-    assert not any("text" in row or "prompt" in completion for completion in found for row in completion["candidates"])
-
-
-def test_ids_need_no_tokenizer_file(trained, run, tmp_path):
-    path = export(trained.directory, tmp_path / "model.onnx")
-    (tokenizer,) = tmp_path.glob("*.tokenizer.json")
-    tokenizer.unlink()
-    ids = ",".join(map(str, trained.ids[:8]))
-    expected = ",".join(map(str, trained.ids[8:28]))
-    assert text_of(run(path, "--ids", ids, "--temperature", 0)) == f"{expected}\n"
-    assert f"no such tokenizer file: {tokenizer}" in error_of(run(path, "Four score"))
-
-
-# Seeds
-
-
-def test_a_fresh_seed_is_told_and_gives_the_same_text_again(trained, run):
-    options = [trained.path, *PROMPTS, "-n", 3, "--temperature", 3]
-    out, err, code = run(*options)
-    assert code == 0
-    assert err.startswith("gptloop: seed ")
-    seed = int(err.removeprefix("gptloop: seed "))
-    assert text_of(run(*options, "--seed", seed)) == out
-    assert run(*options)[1] != err
-
-
-def test_greedy_text_has_no_seed_to_tell(trained, run):
-    assert text_of(run(trained.path, PROMPTS[0], "--temperature", 0))
-
-
-def test_many_prompts_run_some_at_a_time_and_give_what_each_gives_alone(trained, run, monkeypatch):
-    options = ["--ids", "1,2", "--ids", "3", "--ids", "4,5,6", "--ids", "7", "--ids", "8,9"]
-    settings = ["-n", 3, "--seed", 5, "--temperature", 2]
-    expected = text_of(run(trained.path, *options, *settings))
-    calls = []
-    generate = OnnxLoop.generate
-    monkeypatch.setattr(OnnxLoop, "generate", lambda *a, **k: calls.append(np.shape(a[1])) or generate(*a, **k))
-    monkeypatch.setattr(completer, "ROWS", 7)
-    assert text_of(run(trained.path, *options, *settings)) == expected
-    assert calls == [(2, 2), (2, 3), (1, 2)]
-
-
-# Errors
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        (["--temperature", -1, "x"], "temperature must be 0 (greedy) or a finite number"),
-        (["--top-k", 385, "x"], "top_k must be within 0..384"),
-        (["--top-p", 0, "x"], "top_p must be above 0"),
-        (["--seed", -1, "x"], "seed must be at least 0"),
-        (["-n", 0, "x"], "num_return_sequences must be at least 1"),
-        (["--max-new-tokens", 0, "x"], "max_new_tokens must be at least 1"),
-        (["--threads", 0, "x"], "threads must be at least 1"),
-        (["--ids", 384], "input_ids must be within 0..383"),
-        (["x", "--ids", 1], "either texts (- for those on standard input) or token ids"),
-        ([], "either texts (- for those on standard input) or token ids"),
-        (["word " * 100], "n_positions 64"),
-        ([*["x"] * 100, "word " * 100], "n_positions 64"),
-    ],
-    ids=lambda value: " ".join(map(str, value))[:30] if isinstance(value, list) else None,
-)
-def test_an_error_is_one_line_before_any_text(trained, run, arguments, named):
-    assert named in error_of(run(trained.path, *arguments))
-
-
-def test_text_without_a_tokenizer_is_an_error_that_names_the_way_out(tiny, run):
-    error = error_of(run(tiny.path, "Four score"))
-    assert error == f"gptloop: error: {tiny.path} has no tokenizer and takes token ids instead of text: --ids 1,2,3\n"
-
-
-def test_an_empty_prompt_of_a_model_without_a_start_of_text_is_refused(tiny_model, trained, run, tmp_path):
-    tiny_model(n_layer=1, vocab_size=len(trained.tokenizer)).save_pretrained(tmp_path)
-    trained.tokenizer.save_pretrained(tmp_path)
-    path = export(tmp_path, tmp_path / "model.onnx")
-    assert "prompt 2 is empty, and the model has no bos_token_id" in error_of(run(path, "a", ""))
-
-
-@pytest.mark.parametrize(
-    "arguments", [["x", "--foo"], ["--ids", "1,x"], ["--ids", ""], ["-n", "1.5", "x"], ["x", "-y"]], ids=str
-)
-def test_what_does_not_parse_prints_the_usage(trained, run, arguments, capsys):
-    with pytest.raises(SystemExit) as stop:
-        run(trained.path, *arguments)
-    assert stop.value.code == 2
-    assert "usage: gptloop" in capsys.readouterr().err
-
-
-# As a program
-
-
-def test_generating_text_needs_neither_torch_nor_transformers(trained):
-    blocked = (
-        "import runpy, sys; sys.modules |= dict.fromkeys(['torch', 'transformers', 'onnxscript', 'onnx_ir', 'pandas']);"
-        "runpy.run_module('gptloop', run_name='__main__')"
-    )
-    command = [sys.executable, "-c", blocked, "generate", trained.path, "-", "--temperature", "0"]
-    done = subprocess.run(command, input=LAST, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, " we should do this.\n", "")
 
 
 # Python

@@ -5,6 +5,8 @@ import re
 import numpy as np
 import pytest
 
+from gptloop.runtime import memory
+
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 ONE, TWO = [[1, 2, 3]], [[1, 2, 3], [4, 5, 6]]
 SEED_BOUND = r"0..2^63 - 1"
@@ -98,7 +100,23 @@ BAD_CALLS = {
         {"repetition_penalty": 1e39},
         ["repetition_penalty", "1e+39"],
     ),
-    "a ragged attention_mask": (ONE, {"attention_mask": [[1], [1, 1]]}, ["attention_mask", "[1, 3]"]),
+    "a ragged attention_mask": (
+        ONE,
+        {"attention_mask": [[1], [1, 1]]},
+        ["attention_mask", "[1, 3]", "got 2 ragged rows, of 1 to 2"],
+    ),
+    "an attention_mask of another shape": (
+        TWO,
+        {"attention_mask": [[1, 1, 1]]},
+        ["attention_mask", "got shape [1, 3]"],
+    ),
+    "an attention_mask in 1 dimension": (ONE, {"attention_mask": [1, 1, 1]}, ["attention_mask", "got shape [3]"]),
+    "an attention_mask that is a number": (ONE, {"attention_mask": 1}, ["attention_mask", "got shape []"]),
+    "an attention_mask of 2": (ONE, {"attention_mask": [[0, 1, 2]]}, ["attention_mask", "0 or 1, got 2"]),
+    "a temperature just below the bound": (ONE, {"temperature": 9.99e-6}, ["temperature", "9.99e-06"]),
+    "a penalty just above the bound": (ONE, {"repetition_penalty": 100_001}, ["repetition_penalty", "100001"]),
+    "a min_p just above 1": (ONE, {"min_p": 1 + 1e-6}, ["min_p", "0..1"]),
+    "a min_p below 0 that float32 takes for 0": (ONE, {"min_p": -1e-46}, ["min_p", "-1e-46"]),
     "repetition_penalty inf": (ONE, {"repetition_penalty": float("inf")}, ["repetition_penalty", "inf"]),
     "min_new_tokens below 0": (ONE, {"min_new_tokens": -1}, ["min_new_tokens", "at least 0", "-1"]),
     "min_new_tokens above max": (ONE, {"min_new_tokens": 5}, ["min_new_tokens", "max_new_tokens 4", "5"]),
@@ -156,6 +174,15 @@ def test_settings_have_to_be_named(idle_loop):
         {"seed": 2**63 - 1},
         {"seed": np.uint64(2**63 - 1)},
         {"temperature": 1e-5},
+        {"temperature": np.float32(1e-5)},
+        {"temperature": [np.float32(1e38)]},
+        {"temperature": np.array([1e-5], np.float32)},
+        {"repetition_penalty": np.float32(1e-5)},
+        {"repetition_penalty": np.float32(1e5)},
+        {"top_p": np.float32(1)},
+        {"top_p": np.float32(1e-45)},
+        {"min_p": np.float32(1)},
+        {"min_p": np.float16(0)},
         {"temperature": np.float64(0.5)},
         {"temperature": 2},
         {"num_return_sequences": np.int64(2)},
@@ -167,3 +194,55 @@ def test_a_value_on_its_bound_or_of_numpys_types_is_taken(tiny, call):
     tokens = tiny.onnx.generate(ONE, **call)
     assert tokens.shape == (call.get("num_return_sequences", 1), call["max_new_tokens"])
     np.testing.assert_array_equal(tiny.torch.generate(ONE, **call), tokens)
+
+
+@pytest.mark.parametrize("vocab_size", [1, 7, 49, 51])
+def test_the_default_top_k_ends_at_the_vocabulary(open_tiny, vocab_size):
+    """An explicit one does not."""
+    small = open_tiny(n_layer=1, vocab_size=vocab_size)
+    call = {"max_new_tokens": 6, "num_return_sequences": 4}
+    tokens = small.onnx.generate([[0]], **call)
+    np.testing.assert_array_equal(small.onnx.generate([[0]], top_k=min(50, vocab_size), **call), tokens)
+    np.testing.assert_array_equal(small.torch.generate([[0]], **call), tokens)
+    with pytest.raises(ValueError, match=f"top_k must be within 0..{vocab_size} .*, got {vocab_size + 1}"):
+        small.onnx.generate([[0]], top_k=vocab_size + 1, **call)
+
+
+HOSTILE = "x" * 100_000
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"temperature": HOSTILE},
+        {"temperature": 10**4_000},
+        {"top_k": 10**4_000},
+        {"top_k": 10**100_000},
+        {"max_new_tokens": HOSTILE},
+        {"eos_token_id": [[5] * 100_000]},
+        {"pad_token_id": list(range(100_000))},
+        {"seed": -(10**4_000)},
+        {"attention_mask": [[HOSTILE, 1, 1]]},
+        {"top_p": [HOSTILE]},
+    ],
+    ids=lambda call: f"{next(iter(call))}-{type(next(iter(call.values()))).__name__}",
+)
+def test_a_message_repeats_no_long_value(idle_loop, call):
+    with pytest.raises(ValueError, match=next(iter(call))) as error:
+        idle_loop.generate(ONE, **{"max_new_tokens": 4, **call})
+    assert len(str(error.value)) < 500
+
+
+def test_a_call_that_cannot_fit_is_refused_before_it_starts(tiny, monkeypatch):
+    """With what it takes at least: here 64 rows of 60 tokens, in 2 layers of 32 numbers."""
+    monkeypatch.setattr(memory, "memory_bytes", lambda: 2 * 2 * 32 * 4 * 59 * 64)
+    call = {"max_new_tokens": 60, "num_return_sequences": 64}
+    needed = "num_return_sequences 64 of 1 prompts with max_new_tokens 60 takes at least 0.0 GB"
+    with pytest.raises(ValueError, match=needed):
+        tiny.onnx.generate(ONE, **call)
+    assert tiny.onnx.generate(ONE, eos_token_id=0, **call).shape[0] == 64, "whose rows may all end at once"
+    assert tiny.onnx.generate(ONE, **{**call, "num_return_sequences": 50}).shape == (50, 60)
+
+
+def test_the_machines_memory_is_known():
+    assert 10**8 < memory.memory_bytes() < 10**15

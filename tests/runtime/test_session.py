@@ -145,8 +145,8 @@ def test_only_what_is_asked_for_leaves_the_device(tiny, monkeypatch, return_logp
         def io_binding(self):
             return Binding()
 
-        def run_with_iobinding(self, binding):
-            session.run_with_iobinding(binding._binding)
+        def run_with_iobinding(self, binding, options):
+            session.run_with_iobinding(binding._binding, options)
 
     monkeypatch.setattr(tiny.onnx, "session", Bound())
     tiny.onnx.generate(IDS, max_new_tokens=2, return_logprobs=return_logprobs)

@@ -11,11 +11,14 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from gptloop.report import text
-from gptloop.report.charts.canvas import INK, NOTE_BOX, SMALL, add_title, new_figure, short, styled
+from gptloop.report.charts.canvas import INK, NOTE_BOX, SMALL, add_title, left_out, new_figure, short, styled
 from gptloop.report.charts.palette import Colours
-from gptloop.report.compare import BASELINE
+from gptloop.report.compare import BASELINE, contender_rank
 
 _LOG_FROM = 30.0  # the ratio of the longest bar to the shortest from which the short ones cannot be read
+# More would fill a dozen pages, and a legend that leaves no room for the bars.
+_MOST_BARS = 200
+_MOST_CONTENDERS = 40
 
 Words = Callable[[float], str]
 
@@ -27,9 +30,10 @@ def ladder_figure(cases: pd.DataFrame, colours: Colours) -> Figure:
         cases: Rows of one machine.
         colours: By contender.
     """
+    cases, notes = _legible(cases)
     speedups = cases["speedup"].astype(float).where(cases["contender"] != BASELINE, 1.0)
     with styled():
-        figure = new_figure(9.0, _height(cases), cases)
+        figure = new_figure(9.0, _height(cases), cases, notes)
         axes = figure.subplots()
         axes.axvline(1.0, color=INK, linewidth=1, linestyle=(0, (4, 3)))
         _case_bars(axes, cases, speedups, text.ratio_text, colours)
@@ -45,8 +49,9 @@ def tokens_per_s_figure(cases: pd.DataFrame, colours: Colours) -> Figure:
         cases: Rows of one machine.
         colours: By contender.
     """
+    cases, notes = _legible(cases)
     with styled():
-        figure = new_figure(9.0, _height(cases), cases)
+        figure = new_figure(9.0, _height(cases), cases, notes)
         axes = figure.subplots()
         _case_bars(axes, cases, cases["tokens_per_s"], text.rate_text, colours)
         axes.set_xlabel(_axis_label("tokens/s, more is better", axes))
@@ -61,8 +66,9 @@ def latency_figure(cases: pd.DataFrame, colours: Colours) -> Figure:
         cases: Rows of one machine.
         colours: By contender.
     """
+    cases, notes = _legible(cases)
     with styled():
-        figure = new_figure(11.0, _height(cases), cases)
+        figure = new_figure(11.0, _height(cases), cases, notes)
         first, second = figure.subplots(1, 2, sharey=True)
         for axes, column, title in (
             (first, "ttft_s", "TTFT"),
@@ -76,6 +82,13 @@ def latency_figure(cases: pd.DataFrame, colours: Colours) -> Figure:
         marked = cases["over_ceiling"].notna().any()
         add_title(figure, "Latency", _contender_handles(cases, colours) + ([_floor_mark([], [])] if marked else []))
     return figure
+
+
+def _legible(cases: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The rows that a chart has room for, those of the best known contenders, and a note on the others."""
+    names = sorted(cases["contender"].unique(), key=contender_rank)[:_MOST_CONTENDERS]
+    shown = cases[cases["contender"].isin(names)].head(_MOST_BARS)
+    return shown, left_out(len(cases), len(shown), "bars")
 
 
 def _case_bars(axes: Axes, cases: pd.DataFrame, values: "pd.Series[float]", words: Words, colours: Colours) -> None:

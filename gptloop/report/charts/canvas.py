@@ -69,6 +69,11 @@ def say_nothing_to_show(axes: Axes, words: str) -> None:
     axes.text(0.5, 0.5, words, ha="center", va="center", transform=axes.transAxes)
 
 
+def left_out(whole: int, shown: int, what: str) -> list[str]:
+    """A note on what a chart does not show, as it could not be read or drawn; nothing where it shows all."""
+    return [f"{whole - shown:,} of {whole:,} {what} are left out here; the tables have all"] if shown < whole else []
+
+
 def short(name: str, most: int = 48) -> str:
     """A name of at most so many letters."""
     return name if len(name) <= most else f"{name[: most - 3]}..."

@@ -12,13 +12,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from gptloop.report import text
-from gptloop.report.charts.canvas import INK, SMALL, add_title, new_figure, say_nothing_to_show, short, styled
+from gptloop.report.charts.canvas import INK, SMALL, add_title, left_out, new_figure, say_nothing_to_show, short, styled
 from gptloop.report.charts.palette import Colours, size_colours
-from gptloop.report.charts.speedup import line_at_one, panel_title, speedup_panels
+from gptloop.report.charts.speedup import legible_panels, line_at_one, panel_title
 from gptloop.report.compare import CANDIDATE
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _MOST_RUN_LABELS = 12
+_MOST_LINES = 40
 _WORK = ("size", "workload", "prompt_len", "max_new_tokens", "temperature", "top_k", "weights", "workload_title")
 _HISTORY_NOTE = (
     "Points: medians of a run, whiskers: min to max of its paired rounds. Runs of this machine only, in order of date, "
@@ -35,15 +36,17 @@ def history_figure(cases: pd.DataFrame, notes: Mapping[str, str]) -> Figure:
         notes: What changed in how runs are measured, by the first run that has it; runs of others are passed over.
     """
     shown = cases[cases["speedup"].notna() & cases["contender"].str.startswith(CANDIDATE)]
-    panels = speedup_panels(shown)
+    panels = legible_panels(shown)
     runs = list(dict.fromkeys(cases.sort_values(["datetime", "run"])["run"]))
-    lines = _lines(shown)
+    all_lines = _lines(shown)
+    lines = dict(itertools.islice(all_lines.items(), _MOST_LINES))
     marks = dict(zip((run for run in runs if run in notes and panels), map(str, itertools.count(1)), strict=False))
     colours = size_colours(shown)
     with styled():
         height = 2.4 + 2.3 * max(1, len(panels)) + 0.2 * (len(lines) // 2 + len(marks))
         measured = [f"{number}: {notes[run]}" for run, number in marks.items()]
-        figure = new_figure(9.0, height, cases, [_HISTORY_NOTE], measured)
+        beyond = left_out(len(all_lines), len(lines), "lines")
+        figure = new_figure(9.0, height, cases, [_HISTORY_NOTE], measured, beyond)
         all_axes = figure.subplots(max(1, len(panels)), squeeze=False, sharex=True).ravel()
         handles: dict[str, Artist] = {}
         for axes, panel in zip(all_axes, panels, strict=False):

@@ -13,7 +13,17 @@ from matplotlib.ticker import FuncFormatter
 from matplotlib.transforms import Transform
 
 from gptloop.report import text
-from gptloop.report.charts.canvas import INK, NOTE_BOX, SMALL, add_title, new_figure, say_nothing_to_show, short, styled
+from gptloop.report.charts.canvas import (
+    INK,
+    NOTE_BOX,
+    SMALL,
+    add_title,
+    left_out,
+    new_figure,
+    say_nothing_to_show,
+    short,
+    styled,
+)
 from gptloop.report.charts.palette import Colours
 from gptloop.report.compare import BASELINE, CANDIDATE
 
@@ -24,6 +34,7 @@ _PUBLISHED_NOTE = "Diamonds: lukalabs/onnx_gpt_loop, 2022, on another machine (R
 
 _GAP = 0.8  # between two sizes, in bars
 _FEWEST_SLOTS = 8.0  # below it bars would be as wide as doors
+_MOST_PANELS, _MOST_BARS = 12, 40  # bars of a panel
 
 
 def speedup_figure(cases: pd.DataFrame, colours: Colours) -> Figure:
@@ -34,8 +45,10 @@ def speedup_figure(cases: pd.DataFrame, colours: Colours) -> Figure:
         colours: By workload.
     """
     own = cases["contender"].str.startswith(CANDIDATE)  # onnx, onnx_int8, onnx_step, ...
-    panels = speedup_panels(cases[own & cases["speedup"].notna()])
+    of_all = cases[own & cases["speedup"].notna()]
+    panels = [panel.head(_MOST_BARS) for panel in legible_panels(of_all)]
     notes = [_PUBLISHED_NOTE] if _with_published(panels) else []
+    notes += left_out(len(of_all), sum(map(len, panels)), "bars")
     slots = max((_slots(panel) for panel in panels), default=0.0)
     with styled():
         figure = new_figure(max(8.0, 1.5 + 0.55 * slots), 2.6 + 2.0 * max(1, len(panels)), cases, notes)
@@ -54,6 +67,11 @@ def speedup_panels(shown: pd.DataFrame) -> list[pd.DataFrame]:
     keys = ["contender", "precision", "baseline_precision"]
     panels = [panel for _, panel in shown.groupby(keys, sort=False)]
     return sorted(panels, key=lambda panel: not _is_candidate(panel))  # stable: fp32 stays first
+
+
+def legible_panels(shown: pd.DataFrame) -> list[pd.DataFrame]:
+    """As many of the panels as a page has room for."""
+    return speedup_panels(shown)[:_MOST_PANELS]
 
 
 def panel_title(panel: pd.DataFrame) -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from benchmarks.turn_worker import rest
+from benchmarks.timing.turn_worker import rest
 
 T = TypeVar("T")
 

@@ -1,24 +1,49 @@
 """One contender in a process of its own: the control of the interleaved rounds, and its peak memory.
 
-Run by `benchmarks.measure` as `python -m benchmarks.alone JOB`; prints one line of JSON.
+`run_alone` starts it as `python -m benchmarks.measuring.alone JOB`; it prints one line of JSON.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
+import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-from benchmarks.cases import Workload
+from benchmarks.cases import Case, Workload
 from benchmarks.contenders import Files, load, prompt_ids
-from benchmarks.timing import timed
+from benchmarks.timing.clocks import timed
 from gptloop.runtime.huge_pages import on_huge_pages
 
 
+def run_alone(case: Case, name: str, files: Files, *, device: str, threads: int) -> dict[str, Any]:
+    """What `main` prints for this contender.
+
+    Raises:
+        RuntimeError: If the process fails, with what it said.
+    """
+    job = {
+        "contender": name,
+        "workload": dataclasses.asdict(case.workload),
+        "rounds": case.alone_rounds,
+        "files": files.to_json(),
+        "device": device,
+        "threads": threads,
+    }
+    command = [sys.executable, "-m", "benchmarks.measuring.alone", json.dumps(job)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{name} failed in a process of its own:\n{done.stderr}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
 def main(job_json: str) -> None:
-    """Load, warm up, time, and print the result."""
+    """Load, warm up, time, and print the result: the process's side."""
     job = json.loads(job_json)
     workload = Workload(**job["workload"])
     files = Files.from_json(job["files"])

@@ -1,13 +1,8 @@
-"""How fast a generate call could be on this machine: its matrix products alone, and its weights' way from memory.
+"""The matrix products of a generate call alone, in ONNX Runtime, with the same threads and the file's own tensors.
 
-- Products: the graphs of gptloop.graph.variants.products in ONNX Runtime, with the same threads and the file's own
-  tensors, once at the prefill's shapes and once per further token at a decode step's; with weights and of attention
-  apart, then the sum of both. Inputs and outputs are bound to memory that stays in the caches, as activations do; but
-  for K and V, of which each layer has its own.
-- Bandwidth: each pass reads every matrix once. The time for that is the matrices' bytes over the bandwidth of reading
-  a buffer far larger than the caches, by the same number of threads, by whichever of several reductions is fastest.
-
-Knows no other contender.
+The graphs of gptloop.graph.variants.products, once at the prefill's shapes and once per further token at a decode
+step's; with weights and of attention apart. Inputs and outputs are bound to memory that stays in the caches, as
+activations do; but for K and V, of which each layer has its own. Knows no contender and no clock.
 """
 
 from __future__ import annotations
@@ -16,17 +11,14 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
-import torch
 
 from benchmarks.cases import Workload
-from benchmarks.timing import timed
 from gptloop.exporter.exported import read_exported
 from gptloop.graph.loop import block_bounds
 from gptloop.graph.variants.products import (
@@ -39,11 +31,7 @@ from gptloop.graph.variants.products import (
     build_products,
     product_bytes,
 )
-from gptloop.runtime.huge_pages import on_huge_pages
 from gptloop.runtime.session import open_session, session_options
-
-BUFFER_BYTES = 1 << 29  # many times the last-level cache of the servers at hand (32 MiB to 256 MiB)
-READS = 5
 
 
 class BoundSession:
@@ -158,61 +146,3 @@ class AttentionProducts(Call):
         decode = session([PROMPT, EARLIER, BLOCK], sizes)
         steps = [functools.partial(decode.run, index) for index in range(len(sizes))]
         super().__init__(functools.partial(prefill.run, 0), steps)
-
-
-class MemoryRead:
-    """Reading memory as fast as torch's threads can.
-
-    Attributes:
-        rounds_s: Seconds to read one byte, the best of `READS`, in each run so far.
-    """
-
-    def __init__(self) -> None:
-        self._read = _fastest_read()
-        self.rounds_s: list[float] = []
-
-    def __call__(self) -> None:
-        """Read the buffer."""
-        self.rounds_s.append(min(timed(self._read) for _ in range(READS)) / BUFFER_BYTES)
-
-
-@functools.cache
-def _fastest_read() -> Callable[[], object]:
-    with on_huge_pages():
-        buffer = torch.ones(BUFFER_BYTES // 4)
-    reads: list[Callable[[], object]] = [buffer.sum, buffer.amax, functools.partial(torch.dot, buffer, buffer)]
-    return min(reads, key=lambda read: min(timed(read) for _ in range(READS)))
-
-
-@dataclass(frozen=True)
-class Floor:
-    """What a call cannot be faster than, in seconds, one of each per round.
-
-    Attributes:
-        rounds_s: The whole call.
-        ttft_rounds_s: Its prefill.
-    """
-
-    rounds_s: list[float]
-    ttft_rounds_s: list[float]
-
-
-def floors(products: Floor, attention: Floor, memory: MemoryRead, *, pass_bytes: int, passes: int) -> dict[str, Floor]:
-    """The floors of a call, by kind: its products with weights, all its products, its weights' way from memory.
-
-    Args:
-        products: As measured, like what follows.
-        attention: Attention's products.
-        memory: The reads, after the rounds of the whole call.
-        pass_bytes: Of the matrices that each pass reads.
-        passes: Over the weights: the prefill's, and one for each further token.
-    """
-    reads_s = [byte_s * pass_bytes for byte_s in memory.rounds_s[-len(products.rounds_s) :]]
-    return {
-        "products": products,
-        "all_products": Floor(
-            [sum(pair) for pair in zip(products.rounds_s, attention.rounds_s, strict=True)],
-            [sum(pair) for pair in zip(products.ttft_rounds_s, attention.ttft_rounds_s, strict=True)],
-        ),
-        "bandwidth": Floor([read_s * passes for read_s in reads_s], reads_s),
-    }

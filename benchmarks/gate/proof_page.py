@@ -1,0 +1,135 @@
+"""What a person reads of a saved proof, and its place in the documentation's page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.gate.proof import DRAWS, FEWEST_CAUGHT, MOST_FALSE_ALARMS, SLOWER, Proof, prove
+from gptloop.report import ReportError, write_files
+from gptloop.report.budgets import Budgets
+from gptloop.report.calibration import PROOF, Calibration, check_pair
+from gptloop.report.machine import machine_of
+from gptloop.report.markdown import escape, table
+from gptloop.report.records import read_record
+from gptloop.report.text import hardware_text, versions_text
+from gptloop.report.verdicts import percent_text
+
+BLOCK = re.compile(r"(?<=<!-- proof -->\n).*?(?=<!-- end of proof -->)", re.DOTALL)
+
+
+def rendered(path: Path, budgets: Budgets) -> str:
+    """The result of a saved proof, in Markdown.
+
+    Raises:
+        ReportError: If the file is no finished proof of the gated cases.
+    """
+    saved = read_record(path).values
+    if saved.get("gptloop_kind") != PROOF:
+        raise ReportError(f"{path}: not a proof")
+    try:
+        settings, pairs, here = saved["settings"], saved["pairs"], machine_of(saved["machine"])
+        calibrating, testing = settings["calibration_pairs"], settings["test_pairs"]
+        if len(pairs) < calibrating + testing:
+            raise ReportError(f"{path}: {len(pairs)} of {calibrating + testing} pairs are there; run the command again")
+        if settings["cases"] != list(budgets.cases):
+            raise ReportError(f"{path}: proves {', '.join(settings['cases'])}, but other cases are gated now")
+        for index, pair in enumerate(pairs, 1):
+            check_pair(f"{path}: pair {index}", pair)
+        calibration = Calibration(path.name, here, pairs[:calibrating])
+        proof = prove(pairs[calibrating:], calibration, budgets, settings["processes"])
+        minutes = sum(pair["wall_s"] for pair in pairs) / 60
+        rest_s = max(pair["rest_s"] for pair in pairs)
+        shares = _added_shares(pairs[calibrating:])
+        where = f"commit {saved['commit']['id'][:10]}{' (dirty)' if saved['commit']['dirty'] else ''}"
+        smoke, rounds = settings["smoke"], settings["rounds"]
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ReportError(f"{path}: a damaged proof: {type(error).__name__}: {error}") from error
+    return "\n\n".join(
+        [
+            *(["**Tiny models (--smoke): the times mean nothing.**"] if smoke else []),
+            f"Measured on {escape(hardware_text(here))} ({escape(versions_text(here))}), {where}: {calibrating} pairs "
+            f"of fresh processes to calibrate, then {testing} to test, {rounds} rounds each, in "
+            f"{minutes:.0f} minutes. The raw pairs are in [{path.name}](../reports/{path.name}); this text was made of "
+            "them by `python -m benchmarks.prove --render`.",
+            f"Of {DRAWS} suite runs of {settings['processes']} pairs each, drawn from the {testing} test pairs:",
+            _suite_table(proof),
+            _cases_table(proof, testing),
+            f"{conclusion(proof)} The work added took {shares} of a call. After a call, threads spun for up to "
+            f"{rest_s * 1e3:.0f} ms before the other side had its turn.",
+        ]
+    )
+
+
+def write_page(page: Path, text: str) -> None:
+    """Put the result between the page's marks.
+
+    Raises:
+        ReportError: If the page lacks them, or cannot be read or written.
+    """
+    try:
+        before = page.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ReportError(f"{page}: cannot be read: {error.strerror}") from error
+    after, count = BLOCK.subn(lambda _: f"\n{text}\n\n", before)
+    if count != 1:
+        raise ReportError(f"{page}: has no place for the proof (<!-- proof -->, a line of its own, and its end)")
+    write_files(page.parent, {page.name: after.encode()})
+
+
+def conclusion(proof: Proof) -> str:
+    """Whether the targets are met, and if not, which are not."""
+    if proof.holds:
+        return "**Every target is met on this machine.**"
+    short = [f"{_share(proof.false_alarms)} false alarms"] * (proof.false_alarms > MOST_FALSE_ALARMS)
+    for name, case in proof.cases.items():
+        for arm, least in FEWEST_CAUGHT.items():
+            if case.regressions[arm] < least:
+                short.append(f"{escape(name)} {arm} is caught in {_share(case.regressions[arm])}")
+    return f"**This machine does not allow every target: {'; '.join(short)}.**"
+
+
+def _added_shares(pairs: Sequence[Mapping[str, Any]]) -> str:
+    """What the added work took of the call that it was added to: medians, in words."""
+    words = []
+    for arm in SLOWER:
+        shares = [
+            np.array(added[arm]) / (np.array(pair["cases"][case][arm]) - np.array(added[arm]))
+            for pair in pairs
+            for case, added in pair["added_s"].items()
+        ]
+        low, middle, high = np.quantile(np.concatenate(shares), [0.05, 0.5, 0.95])
+        words.append(f"{middle:.1%} [{low:.1%} to {high:.1%} for nine in ten]".replace("%", " %"))
+    return " and ".join(words)
+
+
+def _suite_table(proof: Proof) -> str:
+    rows = [
+        ["false alarm: regression in any case", _share(proof.false_alarms), f"at most {_share(MOST_FALSE_ALARMS)}"],
+        ["improved in any case", _share(proof.falsely_improved), "-"],
+        ["unstable in any case", _share(proof.unstable), "-"],
+    ]
+    return table(["suite run without a change", "share", "target"], rows, "lrr")
+
+
+def _cases_table(proof: Proof, testing: int) -> str:
+    headers = ["case", f"spread of {testing} A/A effects", "noise floor", "A/A alarms", "5 % caught", "10 % caught"]
+    rows = [
+        [
+            name,
+            percent_text(case.spread)[1:],
+            percent_text(case.floor)[1:],
+            *(_share(case.regressions[arm]) for arm in ("change", *SLOWER)),
+        ]
+        for name, case in proof.cases.items()
+    ]
+    targets = [f"at least {_share(FEWEST_CAUGHT[arm])}" for arm in SLOWER]
+    return table(headers, [*rows, ["target", "", "", "", *targets]], "lrrrrr")
+
+
+def _share(fraction: float) -> str:
+    return f"{fraction:.1%}".replace("%", " %")

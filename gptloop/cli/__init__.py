@@ -1,0 +1,65 @@
+"""The command line: `gptloop export`, `generate`, `evaluate` and `inspect`.
+
+Parses and prints; the work is elsewhere. One module a command; `ending` has the exit codes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from typing import NoReturn
+
+from gptloop.cli import ending
+from gptloop.cli.evaluate import add_evaluate
+from gptloop.cli.export import add_export
+from gptloop.cli.generate import add_generate
+from gptloop.cli.inspect import add_inspect
+from gptloop.console import one_line
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code, as `ending` has them."""
+    # ONNX Runtime (1.32) would write a device id and what the machine is to the user's cache when it is imported.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+    def command() -> None:
+        options = _parse(arguments)
+        options.run(options)
+
+    return ending.run(command)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Whose refusals do not repeat whatever they were given."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(one_line(message))
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options, and prompts wherever they stand: argparse leaves those over that stand behind an option."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    literal_from = rest.index("--") if "--" in rest else len(rest)
+    prompts, literal = rest[:literal_from], rest[literal_from + 1 :]
+    unknown = [prompt for prompt in prompts if prompt.startswith("-") and prompt != "-" and " " not in prompt]
+    if rest and "prompts" not in options:
+        unknown = rest
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if rest:
+        options.prompts += prompts + literal
+    return options
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="gptloop", description="GPT-2 as one ONNX graph that generates text")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_export(commands.add_parser("export", help="write a checkpoint as one ONNX model that generates"))
+    add_generate(commands.add_parser("generate", help="continue texts with an exported model"))
+    add_evaluate(
+        commands.add_parser("evaluate", help="what a model file's precision costs on a text, against its source")
+    )
+    add_inspect(commands.add_parser("inspect", help="print a model file's metadata, sizes and node counts"))
+    return parser

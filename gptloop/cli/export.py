@@ -1,0 +1,64 @@
+"""`gptloop export`: a checkpoint as one ONNX model that generates."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from gptloop.cli.ending import ended_by
+from gptloop.console import printable
+
+
+def add_export(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.add_argument("model", metavar="MODEL", help="a hub id, a local directory, or with --random-weights a size")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .onnx file to write")
+    parser.add_argument("--precision", default="fp32", help="precision of the weights (default: fp32)")
+    parser.add_argument("--single-file", action="store_true", help="weights inside the .onnx file, up to 2 GB")
+    parser.add_argument("--random-weights", action="store_true", help="seeded weights of a named size, no network")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Export."""
+    check_docstrings()
+    # A signal would otherwise leave the unfinished files to the next export.
+    with ended_by(signal.SIGTERM, signal.SIGHUP):
+        _export(options)
+    print(printable(str(options.output)))
+
+
+def check_docstrings() -> None:
+    """Refuse an interpreter in which transformers does not start.
+
+    Raises:
+        ValueError: If it was told to forget docstrings, which transformers reads.
+    """
+    if sys.flags.optimize > 1:
+        raise ValueError(
+            "transformers reads docstrings, which python -OO (PYTHONOPTIMIZE=2) leaves out: use -O at most"
+        )
+
+
+def _export(options: argparse.Namespace) -> None:
+    from tqdm import tqdm  # noqa: PLC0415  (each command imports what it needs)
+
+    from gptloop.checkpoint import open_checkpoint, random_checkpoint  # noqa: PLC0415  (inspect needs no torch)
+    from gptloop.exporter.export import export  # noqa: PLC0415
+
+    checkpoint = (random_checkpoint if options.random_weights else open_checkpoint)(options.model)
+    with tqdm(desc="writing tensors", unit="", disable=not sys.stderr.isatty()) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        export(
+            checkpoint,
+            options.output,
+            precision=options.precision,
+            single_file=options.single_file,
+            progress=show,
+        )

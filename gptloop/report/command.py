@@ -1,0 +1,129 @@
+"""The report's command line: what is asked for, what is printed, and the exit status; `write` makes the report."""
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gptloop.console import reader_may_leave
+from gptloop.report.disk import append_text
+from gptloop.report.errors import ReportError
+from gptloop.report.records import shortened
+from gptloop.report.write import write_report
+
+CANNOT_JUDGE = 2
+
+_LONGEST_LINE = 1000
+_MOST_LEFT_OUT = 20
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Render a folder's runs into it, print the summary, and add it to a GitHub job's; judge where there is a baseline.
+
+    Returns:
+        The exit status: 0; 1 for a regression, where verdicts count, and for nothing else; 2 where no report could be
+        made, and then the report is as it was (a baseline is replaced before it is judged against), where a page, the
+        job's summary or standard output could not be written, where a verdict that counts could not be reached, or for
+        what nobody expected; 130 if it was interrupted.
+    """
+    try:
+        return _run(_options(arguments))
+    except ReportError as error:
+        _say(str(error))
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return 130
+    except Exception as error:  # with a traceback, Python exits with 1, which says that there is a regression
+        _say(f"unexpected {type(error).__name__}: {error}")
+    return CANNOT_JUDGE
+
+
+def _run(options: argparse.Namespace) -> int:
+    left_out: list[str] = []
+    try:
+        report = write_report(
+            options.folder,
+            baseline=options.baseline,
+            update_baseline=options.update_baseline,
+            budgets=options.budgets,
+            readme=options.readme,
+            records=options.records,
+            say=left_out.append,
+        )
+    finally:
+        for line in left_out[:_MOST_LEFT_OUT]:
+            _say(line)
+        if (more := len(left_out) - _MOST_LEFT_OUT) > 0:
+            _say(f"and {more:,} more files are left out")
+    if step_summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        append_text(Path(step_summary), report.summary)
+    _print(report.summary)
+    return report.judged.exit_code if report.judged and options.fail_on_regression else 0
+
+
+def _print(text: str) -> None:
+    """Text on standard output.
+
+    Raises:
+        ReportError: If it is closed or full; that its reader left is no error.
+    """
+    if sys.stdout is None:
+        raise ReportError("standard output is closed; the report is written")
+    if reconfigure := getattr(sys.stdout, "reconfigure", None):
+        reconfigure(errors="backslashreplace")  # a name may hold what the terminal's encoding lacks
+    try:
+        with reader_may_leave():
+            print(text, end="")
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError):  # or the interpreter would try once more at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise ReportError(f"standard output: cannot be written: {error.strerror}; the report is written") from error
+
+
+def _say(words: str) -> None:
+    """One line on standard error, if there is one: printable, and not longer than a few lines of a terminal."""
+    line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in " ".join(words.split()))
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            print(f"gptloop.report: {shortened(line, _LONGEST_LINE)}", file=sys.stderr, flush=True)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m gptloop.report",
+        description="Write summary.md, report.html, report.json and charts/ from the benchmark runs saved in a folder, "
+        "and print the summary; where GITHUB_STEP_SUMMARY names a file, add it there, too. With --baseline, judge the "
+        "newest run as well, and write verdicts.json.",
+    )
+    parser.add_argument("folder", type=Path, help="where the runs are saved, such as reports/")
+    parser.add_argument(
+        "--baseline", type=Path, metavar="FILE", help="a saved run, or what --update-baseline wrote: judge against it"
+    )
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--fail-on-regression", action="store_true", help="exit with 1 for a regression, 2 for what cannot be judged"
+    )
+    group.add_argument(
+        "--update-baseline",
+        action="store_true",
+        help="make the newest run the baseline, with the machine's floors; replaces nothing but a baseline",
+    )
+    parser.add_argument(
+        "--budgets",
+        type=Path,
+        metavar="FILE",
+        default=Path("benchmarks/gate/budgets.toml"),
+        help="gated cases and what they may cost (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--readme", type=Path, metavar="FILE", help="put results and a chart between a page's marks <!-- results -->"
+    )
+    parser.add_argument(
+        "--records", type=Path, metavar="FILE", help="put the record of all runs between a page's <!-- records -->"
+    )
+    options = parser.parse_args(arguments)
+    if options.baseline is None and (options.fail_on_regression or options.update_baseline):
+        parser.error("--fail-on-regression and --update-baseline need --baseline FILE")
+    return options

@@ -1,0 +1,83 @@
+"""A folder's report, made and written: the one way from saved runs to files, for the command line and for others."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from gptloop.report.baseline import Judged, judge_run
+from gptloop.report.budgets import read_budgets
+from gptloop.report.compare import compare_cases
+from gptloop.report.disk import write_files
+from gptloop.report.files import report_files
+from gptloop.report.folder import Say, say_nothing
+from gptloop.report.newest import newest_run
+from gptloop.report.notes import read_notes
+from gptloop.report.pages import RECORDS, RESULTS, records_block, results_block, with_block, write_pages
+from gptloop.report.runs import newest_cases, newest_machines, read_runs
+from gptloop.report.summary import summary_markdown
+from gptloop.report.update import new_baseline, refuse_other_file
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written, as far as a caller shows it.
+
+    Attributes:
+        summary: Markdown.
+        judged: The gate's verdicts, where there was a baseline.
+    """
+
+    summary: str
+    judged: Judged | None
+
+
+def write_report(
+    folder: Path,
+    *,
+    baseline: Path | None = None,
+    update_baseline: bool = False,
+    budgets: Path = Path("benchmarks/gate/budgets.toml"),
+    readme: Path | None = None,
+    records: Path | None = None,
+    say: Say = say_nothing,
+) -> Report:
+    """Write the report of a folder's runs into it.
+
+    Args:
+        folder: Where runs are saved.
+        baseline: Judge the newest run against this one.
+        update_baseline: Make the newest run the baseline first.
+        budgets: Of the gated cases; read where there is a baseline.
+        readme: A page whose results are written, too.
+        records: A page whose record of all runs is written, too.
+        say: Is told in a line of each file that is left out.
+
+    Raises:
+        ReportError: If something cannot be read, judged or written. Unless a page cannot be written, the report is as
+            it was; a baseline is replaced before it is judged against.
+    """
+    runs = read_runs(folder, say)
+    notes = read_notes(folder, runs["run"])
+    runs = newest_machines(runs, say)
+    compared = compare_cases(newest_cases(runs))
+    if baseline and update_baseline:
+        _update_baseline(runs, baseline, budgets, folder)
+    judged = judge_run(newest_run(runs), baseline, read_budgets(budgets), folder) if baseline else None
+    summary = summary_markdown(compared, *([judged.markdown()] if judged else []))
+    files = report_files(runs, compared, summary, notes, judged)
+    pages = {}
+    if readme:
+        pages[readme] = with_block(readme, RESULTS, results_block(compared, folder, readme))
+    if records:
+        pages[records] = with_block(records, RECORDS, records_block(runs))
+    write_files(folder, files)
+    write_pages(pages)
+    return Report(summary, judged)
+
+
+def _update_baseline(runs: pd.DataFrame, baseline: Path, budgets: Path, folder: Path) -> None:
+    refuse_other_file(baseline, folder)
+    run = newest_run(runs)
+    content = new_baseline(run, folder / run["run"].iloc[0], read_budgets(budgets), folder)
+    write_files(baseline.parent, {baseline.name: content})

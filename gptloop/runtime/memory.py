@@ -1,0 +1,61 @@
+"""What memory a call takes at least, and what the machine has: a call that cannot fit is refused before it starts.
+
+Knows the sizes of a model and of the system; runs nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gptloop.runtime.request import Request
+
+# Where a container's limit stands, by version of Linux's control groups.
+LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+FLOAT32_BYTES, INT64_BYTES = 4, 8
+
+
+def check_memory(request: Request, config: Mapping[str, Any], number_bytes: int) -> None:
+    """Refuse a call that takes more memory than there is.
+
+    Args:
+        request: The call.
+        config: The model's configuration.
+        number_bytes: Of a number of the KV cache.
+
+    Raises:
+        ValueError: Naming the sizes of the call, what it takes at least and what there is.
+    """
+    needed, available = bytes_at_least(request, config, number_bytes), memory_bytes()
+    if needed > available:
+        raise ValueError(
+            f"num_return_sequences {request.num_return_sequences} of {len(request.input_ids)} prompts with "
+            f"max_new_tokens {request.max_new_tokens} takes at least {needed / 1e9:,.1f} GB (keys, values and logits), "
+            f"this machine has {available / 1e9:,.1f} GB"
+        )
+
+
+def bytes_at_least(request: Request, config: Mapping[str, Any], number_bytes: int) -> int:
+    """What the KV cache, one step's logits, the tokens and the random numbers take, if all rows end when they may."""
+    B, P = request.input_ids.shape
+    S, N = B * request.num_return_sequences, request.max_new_tokens
+    surely = max(1, request.min_new_tokens) if request.eos_token_ids else N
+    positions = B * P + S * (surely - 1)
+    cache = 2 * config["n_layer"] * config["n_embd"] * positions * number_bytes
+    logits = S * config["vocab_size"] * FLOAT32_BYTES
+    return cache + logits + S * surely * INT64_BYTES + S * N * FLOAT32_BYTES
+
+
+@functools.cache
+def memory_bytes() -> int:
+    """The machine's memory, or the container's share of it."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for file in LIMITS:
+        try:
+            limits.append(int(file.read_text()))
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+    return min(limits)

@@ -1,0 +1,21 @@
+"""What tests of exported files share: what tells one model from another, and what a folder holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gptloop import OnnxLoop
+
+
+def tokens(path: Path) -> list[int]:
+    """What tells one model from another."""
+    return OnnxLoop(path, device="cpu", threads=1).generate([[1, 2, 3]], max_new_tokens=12, temperature=0)[0].tolist()
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """Every file's bytes by its name, None for a folder."""
+    return {file.name: file.read_bytes() if file.is_file() else None for file in folder.iterdir()}
+
+
+def parameter_bytes(model) -> list[int]:
+    return [4 * parameter.numel() for parameter in model.parameters()]
