@@ -22,9 +22,10 @@ import onnx_ir as ir
 from onnxscript import OpBuilder
 
 from gptloop import names
-from gptloop.graph import attention, decode, sampling
+from gptloop.graph import attention, decode
 from gptloop.graph.attention import DecodeShapes, GeneratedCache
 from gptloop.graph.call import Call, on_host, per_row, uniforms
+from gptloop.graph.inverse_cdf import inverse_cdf
 from gptloop.graph.model import IR_VERSION, author
 from gptloop.graph.prefill import Prompts, prefill
 from gptloop.graph.scope import scope, subgraph, typed
@@ -53,11 +54,11 @@ class Draw(NamedTuple):
     def token(self, op: OpBuilder, logits_SV: ir.Value, step: ir.Value | int) -> ir.Value:
         """The rule of gptloop.graph.sampling with nothing but a temperature and one top_k: int64 [S, 1]."""
         values_SK, ids_SK = op.TopK(logits_SV, self.top_k_1, largest=1, sorted=1, _outputs=2)
-        probs_SK = op.Softmax(op.Div(values_SK, self.temperature_S1), axis=-1)
         ids_SK, order_SK = op.TopK(ids_SK, self.top_k_1, largest=0, sorted=1, _outputs=2)
+        values_SK = op.GatherElements(values_SK, order_SK, axis=1)
+        probs_SK = op.Softmax(op.Div(values_SK, self.temperature_S1), axis=-1)
         uniform_S1 = op.Gather(self.uniforms_NS1, step, axis=0)
-        index_S1, _ = sampling.inverse_cdf(op, op.GatherElements(probs_SK, order_SK, axis=1), uniform_S1)
-        return op.GatherElements(ids_SK, index_S1, axis=1)
+        return op.GatherElements(ids_SK, inverse_cdf(op, probs_SK, uniform_S1), axis=1)
 
 
 class _Steps(NamedTuple):
