@@ -42,7 +42,7 @@ class Cuts(NamedTuple):
     k_max_1: ir.Value  # int64, K: the largest top_k, at least 1
     of_many: ir.Value  # bool [], whether some row keeps the whole vocabulary, or a large part of it
     any_top_p: ir.Value  # bool [], whether some row has a top_p below 1
-    by_rank: ir.Value  # bool [], whether some row keeps less than K ids (or V, where that is kept by any row)
+    by_rank: ir.Value  # bool [], whether some row's ids are cut by rank, beyond what all of few candidates are
     any: ir.Value  # bool [], whether anything is cut off beyond that
     ties_by_id: ir.Value  # bool [], whether this runtime's TopK ranks equal numbers by ascending id
 
@@ -60,7 +60,9 @@ class Cuts(NamedTuple):
         """From settings that know no greedy row; arguments as `gptloop.graph.sampling.settings`."""
         k_max_1, k_min_1 = (reduce(top_k, [0], keepdims=1) for reduce in (op.ReduceMax, op.ReduceMin))
         any_top_p = op.Less(op.ReduceMin(top_p, keepdims=0), 1.0)
-        by_rank = op.Or(any_top_p, op.Not(op.Equal(op.Squeeze(k_min_1), op.Squeeze(k_max_1))))
+        k_max, k_min = op.Squeeze(k_max_1), op.Squeeze(k_min_1)
+        large = op.Greater(k_max, FEW)
+        by_rank = op.Or(any_top_p, op.Or(large, op.Not(op.Equal(k_min, k_max))))
         return cls(
             temperature_S1=to_rows(temperature),
             top_k_S1=to_rows(top_k),
@@ -68,7 +70,7 @@ class Cuts(NamedTuple):
             has_top_p_S1=to_rows(op.Less(top_p, 1.0)),
             log_min_p_1=op.Where(op.Greater(min_p, 0.0), op.Log(op.Max(min_p, 1e-37)), NEVER),
             k_max_1=op.Max(k_max_1, [1]),
-            of_many=op.Or(op.Equal(op.Squeeze(k_min_1), 0), op.Greater(op.Squeeze(k_max_1), FEW)),
+            of_many=op.Or(op.Equal(k_min, 0), large),
             any_top_p=any_top_p,
             by_rank=by_rank,
             any=op.Or(by_rank, op.Greater(op.Squeeze(min_p), 0.0)),
