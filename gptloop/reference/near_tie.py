@@ -88,8 +88,8 @@ class Step:
             return
         tolerance = ERRORS_EXCUSED * self._logit_error()
         last, left_out = self._exact[order[length - 1]], self._exact[order[length]]
-        near = [rank for rank in range(length) if self._exact[order[rank]] - left_out <= tolerance]
-        others = [rank for rank in range(length, len(order)) if last - self._exact[order[rank]] <= tolerance]
+        near = np.flatnonzero(self._exact[order[:length]] - left_out <= tolerance)
+        others = length + np.flatnonzero(last - self._exact[order[length:]] <= tolerance)
         for inside, outside in itertools.product(near[-TIES_EXCHANGED:], others[:TIES_EXCHANGED]):
             if self._exact[order[inside]] - self._exact[order[outside]] <= tolerance:
                 yield np.append(np.delete(order[:length], inside), order[outside])
