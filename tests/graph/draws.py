@@ -17,6 +17,7 @@ import torch
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from onnxscript import GraphBuilder
+from transformers import TemperatureLogitsWarper, TopKLogitsWarper
 
 from gptloop.graph import sampling
 from gptloop.graph.model import IR_VERSION, OPSET
@@ -141,3 +142,12 @@ def torch_probabilities(logits: np.ndarray, **settings: Any) -> np.ndarray:
     """What the PyTorch loop draws from, over the whole vocabulary."""
     ids, probs = torch_sampler(len(logits), **settings).kept(torch.from_numpy(logits.astype(np.float32)))
     return (probs if ids is None else torch.zeros(logits.shape).scatter(1, ids, probs)).numpy()
+
+
+def hugging_face_probabilities(logits: np.ndarray, temperature: float, top_k: int) -> np.ndarray:
+    """float64 [rows, V], by the processors that transformers' generate would use."""
+    scores = torch.from_numpy(logits).double()
+    scores = TemperatureLogitsWarper(temperature)(None, scores)
+    if top_k:
+        scores = TopKLogitsWarper(top_k)(None, scores)
+    return scores.softmax(-1).numpy()
