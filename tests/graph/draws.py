@@ -15,8 +15,8 @@ import onnx_ir as ir
 import onnxruntime as ort
 import torch
 from onnx.reference import ReferenceEvaluator
-from onnx.reference.op_run import OpRun
 from onnxscript import GraphBuilder
+from other_runtimes import GatherElements
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper
 
 from gptloop.graph import sampling
@@ -36,15 +36,6 @@ _INPUTS: dict[str, tuple[ir.DataType, list[Any]]] = {
     "top_p": (_F32, ["S"]),
     "min_p": (_F32, [1]),
 }
-
-
-class GatherElements(OpRun):
-    """As the specification has it: onnx 1.23's fails on more than 63 columns (mended by onnx pull request 8444)."""
-
-    op_domain = ""
-
-    def _run(self, data, indices, axis=None):
-        return (np.take_along_axis(data, indices, axis),)
 
 
 class DrawGraph:

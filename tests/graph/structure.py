@@ -26,7 +26,6 @@ from gptloop.exporter.inspect import Structure, carried_text, structure_of
 from gptloop.exporter.tensors import stored_tensors
 
 BUDGET = Path(__file__).with_name("structure.toml")
-ROOT = Path(__file__).parents[2]
 
 
 def published(size: str, precision: str) -> Structure:
@@ -89,7 +88,7 @@ def differences(precision: str, measured: dict[str, Any], budget: Path = BUDGET)
     """What moved, and the lines of the budget to change if it was meant; empty if nothing did."""
     text = budget.read_text(encoding="utf-8")
     allowed = tomllib.loads(text).get(precision, {})
-    shown = budget.relative_to(ROOT) if budget.is_relative_to(ROOT) else budget.name
+    shown = "/".join(budget.parts[-3:])
     lines = []
     for key in allowed | measured:
         if key not in measured:

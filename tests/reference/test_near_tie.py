@@ -128,7 +128,5 @@ def test_equal_ids_at_the_cut_of_top_p_may_change_places():
         SimpleNamespace(vocab_size=4, n_positions=64), [[0]], max_new_tokens=1, top_k=0, top_p=0.5, seed=HALF
     )
     judged = Step(request, Divergence(0, 0, 0, 0), request.input_ids[0], logits, rounded)
-    # The number is 0.42: it draws the first of the two ids that are kept, whichever they are.
-    assert [token for token in range(4) if judged.explains(token)] == [0, 2, 3] or [
-        token for token in range(4) if judged.explains(token)
-    ] == [0, 1]
+    # The number is 0.42, and draws the first of the two ids that are kept: 0, or 1 where 0 has changed places.
+    assert [token for token in range(4) if judged.explains(token)] == [0, 1]
