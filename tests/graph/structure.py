@@ -31,7 +31,11 @@ BUDGET = Path(__file__).with_name("structure.toml")
 def published(size: str, precision: str) -> Structure:
     """The structure of a published size's export, with the bytes that its files would have."""
     with torch.device("meta"):
-        checkpoint = open_checkpoint(GPT2LMHeadModel(GPT2Config(**SIZES[size])))
+        model = GPT2LMHeadModel(GPT2Config(**SIZES[size]))
+    # One number in place of each tensor's, as a checkpoint without any is refused.
+    model.load_state_dict({name: torch.zeros(()).expand(t.shape) for name, t in model.state_dict().items()}, assign=True)
+    model.tie_weights()
+    checkpoint = open_checkpoint(model)
     return structure_of(*_without_data(checkpoint, precision))
 
 
