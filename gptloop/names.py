@@ -60,6 +60,10 @@ GO_ON = "go_on"  # bool []: whether some row has not ended
 STEP_LOGPROBS = ("logprob", "raw_logprob")  # float32 [S]
 CARRIED_TOKENS = f"{CARRIED}.tokens_ST"
 
+# A sum of probabilities reaches top_p at this share of it: 10 of 20 equal ones are to reach 0.5, however the
+# probabilities and top_p itself were rounded to float32.
+TOP_P_REACHED = 1 - 2.0**-22
+
 # Activation functions, by transformers' names. The tanh forms differ in how they are computed, not in what.
 ACTIVATIONS = ("gelu", "gelu_fast", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh")
 

@@ -8,23 +8,12 @@ Tokens are compared for equality: over these draws with fixed seeds no near-tie 
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
-from onnx.reference import ReferenceEvaluator
-from onnx.reference.op_run import OpRun
-from onnx.reference.ops.op_loop import Loop as ReferenceLoopOperator
-
-from gptloop import names
-from gptloop.runtime.loop import Loop, Outputs
-from gptloop.runtime.onnx_loop import feeds
-from gptloop.runtime.request import Bounds, Request
+from other_runtimes import OpenVinoLoop, ReferenceLoop, openvino_is_installed
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
-OUTPUTS = [names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS]
 # Logits of this model are up to about 10; three runtimes sum their products in three orders. 5e-6 was seen.
 LOGPROB_TOLERANCE = 5e-5
 
@@ -71,64 +60,6 @@ FEATURES = {
         "min_new_tokens": 3,
     },
 }
-
-
-class GatherElements(OpRun):
-    """As the specification has it: onnx 1.23's fails on more than 63 columns (mended by onnx pull request 8444)."""
-
-    op_domain = ""
-
-    def _run(self, data, indices, axis=None):
-        return (np.take_along_axis(data, indices, axis),)
-
-
-class LoopOfNoTrips(ReferenceLoopOperator):
-    """That of onnx 1.23 cannot stack the scan outputs of no trip."""
-
-    op_domain = ""
-
-    def _run(self, M, cond, *args, **kwargs):
-        if cond and M > 0:
-            return super()._run(M, cond, *args, **kwargs)
-        return (*args, *[np.empty((0, 0), np.float32)] * self.K)
-
-
-LoopOfNoTrips.__name__ = "Loop"  # by which the evaluator knows the operator
-
-
-class ReferenceLoop(Loop):
-    """The file in onnx's ReferenceEvaluator."""
-
-    def __init__(self, path: Path, bounds: Bounds):
-        super().__init__(bounds)
-        self._evaluator = ReferenceEvaluator(str(path), new_ops=[GatherElements, LoopOfNoTrips])
-
-    def _run(self, request: Request) -> Outputs:
-        return rows(*self._evaluator.run(OUTPUTS, feeds(request)))
-
-
-class OpenVinoLoop(Loop):
-    """The file in OpenVINO's CPU plugin."""
-
-    def __init__(self, path: Path, bounds: Bounds):
-        import openvino  # noqa: PLC0415  (optional)
-
-        super().__init__(bounds)
-        options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-        self._model = openvino.Core().compile_model(path, "CPU", options)
-
-    def _run(self, request: Request) -> Outputs:
-        outputs = self._model(feeds(request))
-        return rows(*(outputs[name] for name in OUTPUTS))
-
-
-def rows(*outputs_BRN: np.ndarray) -> Outputs:
-    return Outputs(*(x.reshape(-1, x.shape[-1]) for x in outputs_BRN))
-
-
-openvino_is_installed = pytest.mark.skipif(
-    importlib.util.find_spec("openvino") is None, reason="openvino is not installed; the test extra brings it"
-)
 
 
 @pytest.fixture(scope="module", params=[ReferenceLoop, pytest.param(OpenVinoLoop, marks=openvino_is_installed)])

@@ -45,11 +45,13 @@ KERNELS: Mapping[tuple[str, str], Set[int]] = {
         "CumSum Greater GreaterOrEqual Less LessOrEqual": _FLOATS | _WIDE,
         "Equal": _FLOATS | _WIDE | _BOOL,
         "Erf Gelu Gemm LayerNormalization MatMul Relu Sigmoid Softmax Sum Tanh": _FLOATS | _BF16,
-        "Ceil Log LogSoftmax ReduceLogSumExp Sqrt": _FLOATS,
+        "Ceil Floor Log LogSoftmax ReduceLogSumExp Sqrt": _FLOATS,
         "ArgMax": _FLOATS,
+        "GatherND": _FLOATS | _BF16 | _BOOL | {TensorProto.INT64},
         "MatMulInteger": {TensorProto.INT8},
         "Max Min": _FLOATS | _BF16 | _WIDE,
         "Mod": _FLOATS | _BF16 | _WIDE,
+        "Pad": _FLOATS | _BOOL,
         "Range": {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64},
         "ReduceMax": _FLOATS | {TensorProto.INT32, TensorProto.INT64},
         "ReduceMin": _FLOATS | {TensorProto.INT32, TensorProto.INT64, TensorProto.INT8, TensorProto.UINT8},
@@ -67,7 +69,7 @@ KERNELS: Mapping[tuple[str, str], Set[int]] = {
 # Which input carries the data, where it is not the first.
 _DATA = {"Where": 1}
 # Inputs that the CUDA kernel reads on the CPU: shapes, axes, sizes, conditions.
-_SECOND = "CumSum Expand ReduceLogSumExp ReduceMax ReduceMin ReduceSum Reshape Split Squeeze Tile TopK Unsqueeze"
+_SECOND = "CumSum Expand Pad ReduceLogSumExp ReduceMax ReduceMin ReduceSum Reshape Split Squeeze Tile TopK Unsqueeze"
 _HOST_INPUTS: dict[str, set[int]] = {
     **{name: {1} for name in _SECOND.split()},
     "Slice": {1, 2, 3, 4},

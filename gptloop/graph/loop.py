@@ -25,11 +25,12 @@ from gptloop.graph.prefill import Prompts
 from gptloop.graph.rules import Rules
 from gptloop.graph.sampling import Drawn
 from gptloop.graph.scope import branches, subgraph
+from gptloop.graph.signature import block_signature, step_signature
 from gptloop.graph.stop import Stopped
 from gptloop.graph.transformer import Transformer
 from gptloop.graph.weights import Repeated
 
-_I64, _F32, _BOOL = ir.DataType.INT64, ir.DataType.FLOAT, ir.DataType.BOOL
+_I64, _F32 = ir.DataType.INT64, ir.DataType.FLOAT
 
 
 def generate(
@@ -85,8 +86,32 @@ def _decode(
     """The Loop over blocks, after the first token: all tokens [S, N], and their log-probabilities [N, S]."""
     nothing_yet = _flat(decode.no_caches(op, transformer, call))
     blocks = Blocks.of(op, trips)
+    token_S, *logprobs_S = first.drawn
+    body = subgraph(
+        op,
+        _Decoding(transformer, handed, blocks, trips, nothing_yet, repeated).decode_block,
+        *block_signature(transformer),
+    )
+    logprobs_1S = [op.Unsqueeze(x_S, [0]) for x_S in logprobs_S]
+    carried = [token_S, op.Unsqueeze(token_S, [1]), first.ended_S, *logprobs_1S, *nothing_yet]
+    _, tokens_SN, _, *logprobs_NS = op.Loop(blocks.number, first.go_on, *carried, body=body, _outputs=len(carried))[:5]
+    if repeated:
+        repeated.store_in(body)  # not before: the builder infers the Loop's types from all that is in its body
+    return Drawn(tokens_SN, *logprobs_NS)
+
+
+class _Decoding(NamedTuple):
+    """What every block reads."""
+
+    transformer: Transformer
+    handed: Handed
+    blocks: Blocks
+    trips: ir.Value  # int64 [], the number of all steps
+    nothing_yet: list[ir.Value]  # every layer's K and V of no token
+    repeated: Repeated | None
 
     def decode_block(
+        self,
         op: OpBuilder,
         block: ir.Value,
         condition: ir.Value,
@@ -97,72 +122,82 @@ def _decode(
         raw_logprobs_TS: ir.Value,
         *carried: ir.Value,
     ) -> list[ir.Value]:
-        layers = transformer.reading(op, repeated.values) if repeated else transformer
+        """The outer Loop's body: a block of steps, and what it adds to K and V of those before."""
+        transformer = self.transformer
+        layers = transformer.reading(op, self.repeated.values) if self.repeated else transformer
         earlier = _per_layer(carried)
-        start = op.Mul(block, blocks.steps)  # also the earlier caches' length
-        is_last = op.Equal(op.Add(block, 1), blocks.number)
-        split_PE = op.Concat(handed.P, op.Unsqueeze(start, [0]), axis=0)
+        start = op.Mul(block, self.blocks.steps)  # also the earlier caches' length
+        is_last = op.Equal(op.Add(block, 1), self.blocks.number)
+        split_PE = op.Concat(self.handed.P, op.Unsqueeze(start, [0]), axis=0)
 
-        def decode_one_token(
-            op: OpBuilder,
-            iteration: ir.Value,
-            condition: ir.Value,
-            went_on: ir.Value,
-            token_S: ir.Value,
-            generated_ST: ir.Value,
-            ended_S: ir.Value,
-            *carried: ir.Value,
-        ) -> list[ir.Value]:
-            past = Carried(token_S, generated_ST, ended_S, _per_layer(carried))
-            position = op.Add(start, iteration)
-            step = op.Add(position, 1)
-            split_PET = op.Concat(split_PE, op.Unsqueeze(op.Add(iteration, 1), [0]), axis=0)
-            present, stopped = decode.one_token(
-                op, layers, handed, past, earlier, step=step, position=position, split=split_PET
-            )
-            go_on = op.Identity(stopped.go_on)
-            return [
-                stopped.go_on,
-                go_on,
-                present.token_S,
-                present.tokens_ST,
-                present.ended_S,
-                *_flat(present.caches),
-                *stopped.drawn[1:],
-            ]
-
-        begun = [condition, token_S, generated_ST, ended_S, *nothing_yet]
-        body = subgraph(op, decode_one_token, *_step_signature(transformer))
-        go_on, token_S, generated_ST, ended_S, *caches, later_TS, raw_later_TS = op.Loop(
-            op.Where(is_last, op.Sub(trips, start), blocks.steps), condition, *begun, body=body, _outputs=len(begun) + 2
+        begun = [condition, token_S, generated_ST, ended_S, *self.nothing_yet]
+        body = subgraph(
+            op, _Block(layers, self.handed, earlier, start, split_PE).decode_one_token, *step_signature(transformer)
         )
-
-        def appended(op: OpBuilder) -> list[ir.Value]:
-            return [op.Concat(*parts, axis=3) for parts in zip(_flat(earlier), caches, strict=True)]
-
-        def last(op: OpBuilder) -> list[ir.Value]:
-            return [op.Identity(cache) for cache in caches]  # which nobody reads
-
-        shape: list[int | str] = ["B", transformer.n_head, "R", "T", transformer.head_dim]
-        cache_types = [(transformer.dtype, shape)] * len(caches)
+        steps = op.Where(is_last, op.Sub(self.trips, start), self.blocks.steps)
+        outputs = op.Loop(steps, condition, *begun, body=body, _outputs=len(begun) + 2)
+        *present, later_TS, raw_later_TS = outputs  # go_on, token_S, generated_ST, ended_S and the caches
         return [
-            go_on,
-            token_S,
-            generated_ST,
-            ended_S,
+            *present[:4],
             op.Concat(logprobs_TS, later_TS, axis=0),
             op.Concat(raw_logprobs_TS, raw_later_TS, axis=0),
-            *branches(op, is_last, last, appended, cache_types),
+            *_joined(op, transformer, is_last, _flat(earlier), present[4:]),
         ]
 
-    token_S, *logprobs_S = first.drawn
-    logprobs_1S = [op.Unsqueeze(x_S, [0]) for x_S in logprobs_S]
-    carried = [token_S, op.Unsqueeze(token_S, [1]), first.ended_S, *logprobs_1S, *nothing_yet]
-    body = subgraph(op, decode_block, *_block_signature(transformer))
-    _, tokens_SN, _, *logprobs_NS = op.Loop(blocks.number, first.go_on, *carried, body=body, _outputs=len(carried))[:5]
-    if repeated:
-        repeated.store_in(body)  # not before: the builder infers the Loop's types from all that is in its body
-    return Drawn(tokens_SN, *logprobs_NS)
+
+class _Block(NamedTuple):
+    """What every step of a block reads."""
+
+    layers: Transformer
+    handed: Handed
+    earlier: list[GeneratedCache]  # of the blocks before
+    start: ir.Value  # int64 [], the block's first step
+    split_PE: ir.Value  # int64 [2], the lengths of the prompts' K and V and of the earlier ones
+
+    def decode_one_token(
+        self,
+        op: OpBuilder,
+        iteration: ir.Value,
+        condition: ir.Value,
+        went_on: ir.Value,
+        token_S: ir.Value,
+        generated_ST: ir.Value,
+        ended_S: ir.Value,
+        *carried: ir.Value,
+    ) -> list[ir.Value]:
+        """The inner Loop's body: a step."""
+        past = Carried(token_S, generated_ST, ended_S, _per_layer(carried))
+        position = op.Add(self.start, iteration)
+        step = op.Add(position, 1)
+        split_PET = op.Concat(self.split_PE, op.Unsqueeze(op.Add(iteration, 1), [0]), axis=0)
+        present, stopped = decode.one_token(
+            op, self.layers, self.handed, past, self.earlier, step=step, position=position, split=split_PET
+        )
+        go_on = op.Identity(stopped.go_on)
+        return [
+            stopped.go_on,
+            go_on,
+            present.token_S,
+            present.tokens_ST,
+            present.ended_S,
+            *_flat(present.caches),
+            *stopped.drawn[1:],
+        ]
+
+
+def _joined(
+    op: OpBuilder, transformer: Transformer, is_last: ir.Value, earlier: list[ir.Value], later: Sequence[ir.Value]
+) -> Sequence[ir.Value]:
+    """K and V of the blocks before, and of this one; after the last block nobody reads them."""
+
+    def appended(op: OpBuilder) -> list[ir.Value]:
+        return [op.Concat(*parts, axis=3) for parts in zip(earlier, later, strict=True)]
+
+    def last(op: OpBuilder) -> list[ir.Value]:
+        return [op.Identity(cache) for cache in later]
+
+    shape: list[int | str] = ["B", transformer.n_head, "R", "T", transformer.head_dim]
+    return branches(op, is_last, last, appended, [(transformer.dtype, shape)] * len(later))
 
 
 class Blocks(NamedTuple):
@@ -198,57 +233,3 @@ def _per_layer(carried: Sequence[ir.Value]) -> list[GeneratedCache]:
 
 def _flat(caches: Sequence[GeneratedCache]) -> list[ir.Value]:
     return [kv for cache in caches for kv in cache]
-
-
-def _step_signature(transformer: Transformer) -> tuple[list[ir.Value], list[ir.Value]]:
-    """Inputs and outputs of a step's body: names, types and shapes."""
-    inputs = [
-        ir.val("iteration", _I64, []),
-        ir.val("condition", _BOOL, []),
-        ir.val("went_on", _BOOL, []),
-        ir.val("token_past", _I64, ["S"]),
-        ir.val("generated_past", _I64, ["S", "T"]),
-        ir.val("ended_past", _BOOL, ["S"]),
-        *_caches("past", transformer, "K - 1"),
-    ]
-    outputs = [
-        ir.val("condition_out", _BOOL, []),
-        ir.val("goes_on", _BOOL, []),
-        ir.val("token_present", _I64, ["S"]),
-        ir.val("generated_present", _I64, ["S", "T + 1"]),
-        ir.val("ended_present", _BOOL, ["S"]),
-        *_caches("present", transformer, "K"),
-        ir.val("logprob", _F32, ["S"]),
-        ir.val("raw_logprob", _F32, ["S"]),
-    ]
-    return inputs, outputs
-
-
-def _block_signature(transformer: Transformer) -> tuple[list[ir.Value], list[ir.Value]]:
-    """Inputs and outputs of a block's body."""
-    inputs = [
-        ir.val("block", _I64, []),
-        ir.val("block_condition", _BOOL, []),
-        ir.val("block_token_past", _I64, ["S"]),
-        ir.val("block_generated_past", _I64, ["S", "T"]),
-        ir.val("block_ended_past", _BOOL, ["S"]),
-        ir.val("block_logprob_past", _F32, ["T", "S"]),
-        ir.val("block_raw_logprob_past", _F32, ["T", "S"]),
-        *_caches("earlier", transformer, "T - 1"),
-    ]
-    outputs = [
-        ir.val("block_condition_out", _BOOL, []),
-        ir.val("block_token_present", _I64, ["S"]),
-        ir.val("block_generated_present", _I64, ["S", "T + K"]),
-        ir.val("block_ended_present", _BOOL, ["S"]),
-        ir.val("block_logprob_present", _F32, ["T + K", "S"]),
-        ir.val("block_raw_logprob_present", _F32, ["T + K", "S"]),
-        *_caches("later", transformer, "T + K - 1"),
-    ]
-    return inputs, outputs
-
-
-def _caches(prefix: str, transformer: Transformer, length: str) -> list[ir.Value]:
-    shape: list[int | str] = ["B", transformer.n_head, "R", length, transformer.head_dim]
-    kinds = [(layer, kind) for layer in range(transformer.n_layer) for kind in ("key", "value")]
-    return [ir.val(f"{prefix}_{kind}.{layer}", transformer.dtype, shape) for layer, kind in kinds]

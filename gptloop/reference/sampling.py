@@ -6,9 +6,10 @@ here, either.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
-from torch.nn import functional as F
 
+from gptloop.names import TOP_P_REACHED
 from gptloop.runtime.loop import Outputs
 from gptloop.runtime.request import Request
 from gptloop.runtime.threefry import uniforms
@@ -36,16 +37,17 @@ class Sampler:
         self._greedy = temperature == 0  # [S, 1]; top-1 at temperature 1
         self._temperature = torch.where(self._greedy, 1.0, temperature)
         self._top_k = torch.where(self._greedy, 1, top_k)
-        self._top_p = torch.where(top_p < 1, top_p, 2.0)
-        self._k_max = max(1, int(self._top_k.max()))
-        self._any_whole = bool((self._top_k == 0).any())
+        self._top_p = top_p
+        smallest, self._k_max = int(self._top_k.min()), max(1, int(self._top_k.max()))
+        self._any_whole = smallest == 0
         self._any_top_p = bool((request.top_p < 1).any())
+        self._by_rank = self._any_top_p or smallest != int(self._top_k.max())
         self._request = request
         self._eos = torch.tensor(request.eos_token_ids, dtype=torch.int64, device=device)
         self._ended = torch.zeros(len(self._uniforms), dtype=torch.bool, device=device)
         self._tokens: list[torch.Tensor] = []
         self._logprobs: list[tuple[torch.Tensor, torch.Tensor]] = []
-        ids, mask = torch.from_numpy(request.input_ids), torch.from_numpy(request.attention_mask)
+        ids, mask = (torch.from_numpy(x.copy()) for x in (request.input_ids, request.attention_mask))
         self._prompt = per_row(torch.where(mask == 0, ids[:, -1:], ids))  # [S, P]; padding is no text
 
     def draw(self, logits: torch.Tensor, step: int) -> torch.Tensor:
@@ -53,13 +55,10 @@ class Sampler:
         raw = logits.float()
         processed = self.processed(raw, step)
         ids, weights = self.kept(processed)
-        cdf = weights.cumsum(-1)
-        total = cdf[:, -1:]
-        passed = (cdf <= self._uniforms[:, step] * total) & (cdf < total)
-        index = passed.sum(-1, keepdim=True)
+        index, total = _first_beyond(weights, self._uniforms[:, step])
         token = index if ids is None else ids.gather(1, index)
         if self._request.return_logprobs:
-            self._score(raw, processed, token, weights.gather(1, index) / total)
+            self._score(raw, processed, token, (weights.gather(1, index) / total).float())
         self._tokens.append(self._stop(token.squeeze(1)))
         return self._tokens[-1]
 
@@ -89,42 +88,52 @@ class Sampler:
 
     def kept(self, logits: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
         """What is drawn from: token ids in ascending order (None: all of them) and their weights, 0 where cut off."""
-        values, ids = self._top(logits)
-        beyond = torch.arange(self._k_max, device=logits.device) >= self._top_k
-        values = values.masked_fill(beyond, -torch.inf)
-        if self._any_whole:
-            cut = torch.full_like(logits, -torch.inf).scatter_(1, ids, values)
-            whole = torch.where(self._top_k == 0, logits, cut)
-            probs = (whole / self._temperature).softmax(-1)
-            return None, self._cut(probs, probs.sort(-1, descending=True).values if self._any_top_p else None)
-        probs = (values / self._temperature).softmax(-1)
-        ids, order = ids.sort(-1)
-        return ids, self._cut(probs, probs if self._any_top_p else None).gather(1, order)
+        if not self._any_whole:
+            descending, ids = self._top(logits)
+            return ids, self._weights(logits.gather(1, ids), descending)
+        if self._any_top_p:
+            return None, self._weights(logits, logits.sort(-1, descending=True).values)
+        return None, self._weights(logits, logits.topk(self._k_max).values if self._by_rank else None)
 
     def _top(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The k_max largest logits in descending order and their ids; of equal ones, the lower ids.
+        """The k_max first ranks: their logits in descending order, and their ids in ascending order.
 
-        topk promises nothing about equal logits. So one more is asked for, and where the last kept one equals the first
-        left out, a stable sort decides. On a GPU that look would cost a synchronisation, and is not taken.
+        topk promises nothing about which of equal logits it leaves out. So one more is asked for, and where the last
+        rank equals the first left out, the ids are found anew. On a GPU that look would cost a synchronisation, and is
+        not taken.
         """
         vocab_size = logits.shape[-1]
         values, ids = logits.topk(min(self._k_max + 1, vocab_size))
-        if logits.device.type == "cpu" and self._k_max < vocab_size:
-            last = values.gather(1, (self._top_k - 1).clamp(min=0))
-            left_out = values.gather(1, self._top_k)
-            if bool((last == left_out)[self._top_k > 0].any()):
-                values, ids = logits.sort(stable=True, dim=-1, descending=True)
-        return values[:, : self._k_max], ids[:, : self._k_max]
+        values, left_out = values[:, : self._k_max], values[:, self._k_max :]
+        if logits.device.type == "cpu" and bool((values[:, -1:] == left_out).any()):
+            kept = _first_ranks(logits, values[:, -1:], self._k_max)
+            return values, kept.nonzero()[:, 1].view(-1, self._k_max)
+        return values, ids[:, : self._k_max].sort(-1).values
 
-    def _cut(self, probs: torch.Tensor, descending: torch.Tensor | None) -> torch.Tensor:
-        """Probabilities, 0 where top_p (given them in descending order) or min_p cuts them off."""
-        if descending is not None:
-            before = F.pad(descending.cumsum(-1)[:, :-1], (1, 0))
-            threshold = torch.where(before < self._top_p, descending, 2.0).amin(-1, keepdim=True)
-            probs = probs.masked_fill(probs < threshold, 0)
+    def _weights(self, logits: torch.Tensor, descending: torch.Tensor | None) -> torch.Tensor:
+        """Probabilities of logits [S, C], 0 where top_k, top_p (both by rank) or min_p (by value) cut them off.
+
+        Rank is by descending logit, given for as many ranks as any row keeps, and then by ascending id.
+        """
+        if self._by_rank and descending is not None:
+            number = torch.where(self._top_k == 0, logits.shape[-1], self._top_k)
+            if self._any_top_p:
+                number = torch.minimum(number, self._reaching_top_p(descending, number))
+            last = descending.gather(1, number.clamp(max=descending.shape[-1]) - 1)
+            last = torch.where(number == logits.shape[-1], -torch.inf, last)
+            logits = logits.masked_fill(~_first_ranks(logits, last, number), -torch.inf)
+        logits = logits / self._temperature
         if self._request.min_p > 0:
-            probs = probs.masked_fill(probs < probs.amax(-1, keepdim=True) * self._request.min_p, 0)
-        return probs
+            share = logits - logits.amax(-1, keepdim=True)
+            logits = logits.masked_fill(share < np.log(np.float32(self._request.min_p)), -torch.inf)
+        return logits.softmax(-1)
+
+    def _reaching_top_p(self, descending: torch.Tensor, top_k: torch.Tensor) -> torch.Tensor:
+        """How many of the first ranks reach top_p; where a row has none, all that top_k leaves."""
+        beyond = torch.arange(descending.shape[-1], device=descending.device) >= top_k
+        probs = (descending.masked_fill(beyond, -torch.inf) / self._temperature).softmax(-1)
+        before, _ = _first_beyond(probs, self._top_p * TOP_P_REACHED)
+        return torch.where(self._top_p < 1, before + 1, top_k)
 
     def _score(self, raw: torch.Tensor, processed: torch.Tensor, token: torch.Tensor, prob: torch.Tensor) -> None:
         own = processed.log_softmax(-1).gather(1, token)
@@ -140,3 +149,20 @@ class Sampler:
         token = token.masked_fill(self._ended, self._request.pad_token_id)
         self._ended = self._ended | torch.isin(token, self._eos)
         return token
+
+
+def _first_beyond(weights: torch.Tensor, fraction: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Index of the first entry at which the running sum exceeds a fraction below 1 of the total; and the total.
+
+    In float64: a float32 sum over a vocabulary leaves thousands of ids without a number that draws them.
+    """
+    cdf = weights.cumsum(-1, dtype=torch.float64)
+    total = cdf[:, -1:]
+    passed = (cdf <= fraction * total) & (cdf < total)
+    return passed.sum(-1, keepdim=True), total
+
+
+def _first_ranks(logits: torch.Tensor, last: torch.Tensor, number: torch.Tensor | int) -> torch.Tensor:
+    """Which entries have one of the first ranks, given the last rank's logit: of equal ones, the lower ids."""
+    above, equal = logits > last, logits == last
+    return above | (equal & (equal.cumsum(-1) <= number - above.sum(-1, keepdim=True)))

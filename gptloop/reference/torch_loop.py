@@ -54,7 +54,8 @@ class TorchLoop(Loop):
     @torch.inference_mode()
     def _run(self, request: Request) -> Outputs:
         R, N = request.num_return_sequences, request.max_new_tokens
-        ids, mask = (torch.from_numpy(x).to(self.device) for x in (request.input_ids, request.attention_mask))
+        # Copied, as torch takes no negative strides, which an array keeps along an axis of one.
+        ids, mask = (torch.from_numpy(x.copy()).to(self.device) for x in (request.input_ids, request.attention_mask))
         padding = Padding(mask) if request.attention_mask.min() == 0 else None
         sampler = Sampler(request, self.device)
         logits, cache = self.prefill_candidates(ids, R, new_tokens=N, padding=padding)

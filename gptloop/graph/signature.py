@@ -1,0 +1,66 @@
+"""What the Loops' bodies take and give: names, types and shapes.
+
+Knows the layers' sizes; not what the bodies compute.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from gptloop.graph.transformer import Transformer
+
+_I64, _F32, _BOOL = ir.DataType.INT64, ir.DataType.FLOAT, ir.DataType.BOOL
+
+
+def step_signature(transformer: Transformer) -> tuple[list[ir.Value], list[ir.Value]]:
+    """Inputs and outputs of a step's body, the inner Loop's."""
+    inputs = [
+        ir.val("iteration", _I64, []),
+        ir.val("condition", _BOOL, []),
+        ir.val("went_on", _BOOL, []),
+        ir.val("token_past", _I64, ["S"]),
+        ir.val("generated_past", _I64, ["S", "T"]),
+        ir.val("ended_past", _BOOL, ["S"]),
+        *_caches("past", transformer, "K - 1"),
+    ]
+    outputs = [
+        ir.val("condition_out", _BOOL, []),
+        ir.val("goes_on", _BOOL, []),
+        ir.val("token_present", _I64, ["S"]),
+        ir.val("generated_present", _I64, ["S", "T + 1"]),
+        ir.val("ended_present", _BOOL, ["S"]),
+        *_caches("present", transformer, "K"),
+        ir.val("logprob", _F32, ["S"]),
+        ir.val("raw_logprob", _F32, ["S"]),
+    ]
+    return inputs, outputs
+
+
+def block_signature(transformer: Transformer) -> tuple[list[ir.Value], list[ir.Value]]:
+    """Inputs and outputs of a block's body, the outer Loop's."""
+    inputs = [
+        ir.val("block", _I64, []),
+        ir.val("block_condition", _BOOL, []),
+        ir.val("block_token_past", _I64, ["S"]),
+        ir.val("block_generated_past", _I64, ["S", "T"]),
+        ir.val("block_ended_past", _BOOL, ["S"]),
+        ir.val("block_logprob_past", _F32, ["T", "S"]),
+        ir.val("block_raw_logprob_past", _F32, ["T", "S"]),
+        *_caches("earlier", transformer, "T - 1"),
+    ]
+    outputs = [
+        ir.val("block_condition_out", _BOOL, []),
+        ir.val("block_token_present", _I64, ["S"]),
+        ir.val("block_generated_present", _I64, ["S", "T + K"]),
+        ir.val("block_ended_present", _BOOL, ["S"]),
+        ir.val("block_logprob_present", _F32, ["T + K", "S"]),
+        ir.val("block_raw_logprob_present", _F32, ["T + K", "S"]),
+        *_caches("later", transformer, "T + K - 1"),
+    ]
+    return inputs, outputs
+
+
+def _caches(prefix: str, transformer: Transformer, length: str) -> list[ir.Value]:
+    shape: list[int | str] = ["B", transformer.n_head, "R", length, transformer.head_dim]
+    kinds = [(layer, kind) for layer in range(transformer.n_layer) for kind in ("key", "value")]
+    return [ir.val(f"{prefix}_{kind}.{layer}", transformer.dtype, shape) for layer, kind in kinds]
