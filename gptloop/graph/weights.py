@@ -11,6 +11,8 @@ from typing import Protocol
 import onnx_ir as ir
 from onnxscript import OpBuilder
 
+from gptloop.graph.logits import Logits
+
 SCALE = ".scale"  # suffix of the tensor that an int8 tensor is multiplied by
 INPUT_SCALE = ".input_scale"  # suffix of the constant scale of a product's input, where its range is known
 ZERO_POINT = 128  # of quantized inputs, uint8
@@ -42,8 +44,8 @@ class Weights(Protocol):
     def linear(self, op: OpBuilder, name: str, x: ir.Value) -> ir.Value:
         """Product and bias: [rows, in] -> [rows, out]."""
 
-    def head(self, op: OpBuilder, x: ir.Value) -> ir.Value:
-        """Product with the LM head, the token embedding unless there is one: [rows, D] -> float32 [rows, V]."""
+    def head(self, op: OpBuilder, x: ir.Value) -> Logits:
+        """Product with the LM head, the token embedding unless there is one: [rows, D] -> [rows, V]."""
 
 
 class Float32Weights:
@@ -67,9 +69,9 @@ class Float32Weights:
         # The checkpoint stores [in, out] (transformers' Conv1D), which is Gemm's own layout.
         return op.Gemm(x, self._tensors[f"{name}.weight"], self._tensors[f"{name}.bias"])
 
-    def head(self, op: OpBuilder, x: ir.Value) -> ir.Value:
+    def head(self, op: OpBuilder, x: ir.Value) -> Logits:
         head_VD = self._tensors.get("lm_head.weight", self._tensors["wte.weight"])
-        return op.Gemm(x, head_VD, transB=1)
+        return Logits(op.Gemm(x, head_VD, transB=1))
 
 
 class HalfWeights(Float32Weights):
@@ -87,8 +89,8 @@ class HalfWeights(Float32Weights):
     def reading(self, op: OpBuilder, tensors: Mapping[str, ir.Value]) -> Weights:
         return HalfWeights(tensors, self.dtype)
 
-    def head(self, op: OpBuilder, x: ir.Value) -> ir.Value:
-        return op.Cast(super().head(op, x), to=ir.DataType.FLOAT)
+    def head(self, op: OpBuilder, x: ir.Value) -> Logits:
+        return super().head(op, x).map(lambda logits: op.Cast(logits, to=ir.DataType.FLOAT))
 
 
 class Int8Weights:
@@ -114,7 +116,7 @@ class Int8Weights:
         self._head_DV = op.Transpose(tensors[name], perm=[1, 0])
         self._head_scale_V = tensors[name + SCALE]
         self._unit_1: ir.Value | None = None
-        self._zero_points: dict[str, ir.Value] = {}
+        self._zero_points_S: ir.Value | None = None
         self._in_step = False
 
     def reading(self, op: OpBuilder, tensors: Mapping[str, ir.Value]) -> Weights:
@@ -139,13 +141,12 @@ class Int8Weights:
         product, scale_S1 = self._by_row(op, name, x, matrix, scale)
         return op.Add(op.Mul(product, scale_S1), bias)
 
-    def head(self, op: OpBuilder, x: ir.Value) -> ir.Value:
+    def head(self, op: OpBuilder, x: ir.Value) -> Logits:
         if "lm_head" + INPUT_SCALE in self._tensors:
             product = self._by_constant(op, "lm_head", x, self._head_DV, self._head_scale_V)
-            return op.Add(product, self._tensors["lm_head.bias"])
+            return Logits(op.Add(product, self._tensors["lm_head.bias"]))
         x = op.Gemm(x, self._tensors[f"{HEAD_MIX}.weight"], self._tensors[f"{HEAD_MIX}.bias"])
-        product, scale_S1 = self._by_row(op, "lm_head", x, self._head_DV, self._head_scale_V)
-        return op.Mul(product, scale_S1)
+        return Logits(*self._by_row(op, "lm_head", x, self._head_DV, self._head_scale_V))
 
     @staticmethod
     def _zero_point(op: OpBuilder) -> ir.Value:
@@ -166,7 +167,7 @@ class Int8Weights:
         else:
             largest_S = op.Max(op.ReduceMax(op.Abs(x), [1], keepdims=0), SMALLEST)
         scale_S = op.Mul(largest_S, 1 / STEPS)
-        quantized = op.QuantizeLinear(x, scale_S, self._zero_points_of(op, name, scale_S), axis=0)
+        quantized = op.QuantizeLinear(x, scale_S, self._zero_points(op, scale_S), axis=0)
         return self._product(op, quantized, matrix, scale), op.Unsqueeze(scale_S, [1])
 
     def _product(self, op: OpBuilder, quantized: ir.Value, matrix: ir.Value, scale: ir.Value) -> ir.Value:
@@ -180,12 +181,11 @@ class Int8Weights:
             self._unit_1 = op.Cast(op.Div(size, size), to=ir.DataType.FLOAT)
         return self._unit_1
 
-    def _zero_points_of(self, op: OpBuilder, name: str, scale_S: ir.Value) -> ir.Value:
-        """The zero point once per row, made once for as long as the rows stay the same: in a step, or in a layer."""
-        part = "" if self._in_step else name.partition(".attn")[0].partition(".mlp")[0]
-        if part not in self._zero_points:
-            self._zero_points[part] = op.Expand(self._zero_point(op), op.Shape(scale_S))
-        return self._zero_points[part]
+    def _zero_points(self, op: OpBuilder, scale_S: ir.Value) -> ir.Value:
+        """The zero point once per row; in a step, where rows are the same throughout, made once."""
+        if self._zero_points_S is None or not self._in_step:
+            self._zero_points_S = op.Expand(self._zero_point(op), op.Shape(scale_S))
+        return self._zero_points_S
 
 
 class Repeated:

@@ -48,7 +48,7 @@ def score_with(builder: GraphBuilder, transformer: Transformer) -> ir.Model:
         return context
 
     x = op.Reshape(transformer.embed(op, ids_BP, positions_P), [-1, transformer.n_embd])  # [B * P, D]
-    logits_BPV = op.Reshape(transformer.logits(op, x, attend), op.Concat(B, P, [-1], axis=0))
+    logits_BPV = op.Reshape(transformer.logits(op, x, attend).scaled(op), op.Concat(B, P, [-1], axis=0))
     before_BPV = op.Slice(logits_BPV, [0], [-1], [1])
     next_BP1 = op.Unsqueeze(op.Slice(ids_BP, [1], [2**31 - 1], [1]), [2])
     logprobs_BP1 = op.GatherElements(op.LogSoftmax(before_BPV, axis=-1), next_BP1, axis=2)

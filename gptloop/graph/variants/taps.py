@@ -8,6 +8,7 @@ from typing import Any
 import onnx_ir as ir
 from onnxscript import GraphBuilder, OpBuilder
 
+from gptloop.graph.logits import Logits
 from gptloop.graph.model import with_weights
 from gptloop.graph.transformer import Transformer
 from gptloop.graph.variants.score import score_with
@@ -44,8 +45,8 @@ class _Taps:
     def linear(self, op: OpBuilder, name: str, x: ir.Value) -> ir.Value:
         return self._tapped(op, name, x, self._weights.linear(op, name, x))
 
-    def head(self, op: OpBuilder, x: ir.Value) -> ir.Value:
-        return self._tapped(op, "lm_head", x, self._weights.head(op, x))
+    def head(self, op: OpBuilder, x: ir.Value) -> Logits:
+        return Logits(self._tapped(op, "lm_head", x, self._weights.head(op, x).scaled(op)))
 
     def _tapped(self, op: OpBuilder, name: str, x: ir.Value, y: ir.Value) -> ir.Value:
         for letter, value in (("x", x), ("y", y)):
