@@ -15,11 +15,10 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 import torch
-from transformers import GPT2Config
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from gptloop import graph
-from gptloop.checkpoint import Checkpoint
-from gptloop.checkpoint.checkpoint import expected_shapes
+from gptloop.checkpoint import open_checkpoint
 from gptloop.checkpoint.seeded import SIZES
 from gptloop.exporter.export import describe
 from gptloop.exporter.files import EXTERNAL_FROM_BYTES, HASH_DIGITS
@@ -31,9 +30,13 @@ BUDGET = Path(__file__).with_name("structure.toml")
 
 def published(size: str, precision: str) -> Structure:
     """The structure of a published size's export, with the bytes that its files would have."""
-    config = GPT2Config(**SIZES[size])
-    zeros = {name: torch.zeros(()).expand(shape) for name, shape in expected_shapes(config).items()}
-    checkpoint = Checkpoint(config, zeros, size)
+    with torch.device("meta"):
+        model = GPT2LMHeadModel(GPT2Config(**SIZES[size]))
+    # One number in place of each tensor's, as a checkpoint without any is refused.
+    zeros = {name: torch.zeros(()).expand(tensor.shape) for name, tensor in model.state_dict().items()}
+    model.load_state_dict(zeros, assign=True)
+    model.tie_weights()
+    checkpoint = open_checkpoint(model)
     return structure_of(*_without_data(checkpoint, precision))
 
 
