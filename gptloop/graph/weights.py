@@ -116,7 +116,7 @@ class Int8Weights:
         self._head_DV = op.Transpose(tensors[name], perm=[1, 0])
         self._head_scale_V = tensors[name + SCALE]
         self._unit_1: ir.Value | None = None
-        self._zero_points_S: ir.Value | None = None
+        self._zero_points_S: ir.Value | None = None  # of the rows of a step, which are the same throughout
         self._in_step = False
 
     def reading(self, op: OpBuilder, tensors: Mapping[str, ir.Value]) -> Weights:
@@ -128,6 +128,8 @@ class Int8Weights:
         return self._tensors[name]
 
     def rows(self, op: OpBuilder, name: str, ids: ir.Value) -> ir.Value:
+        if self._in_step and self._zero_points_S is None:  # a step begins with its rows' tokens
+            self._zero_points_S = self._zero_points(op, ids)
         quantized = op.Cast(op.Gather(self._tensors[name], ids), to=ir.DataType.FLOAT)
         return op.Mul(quantized, op.Unsqueeze(op.Gather(self._tensors[name + SCALE], ids), [-1]))
 
@@ -167,7 +169,8 @@ class Int8Weights:
         else:
             largest_S = op.Max(op.ReduceMax(op.Abs(x), [1], keepdims=0), SMALLEST)
         scale_S = op.Mul(largest_S, 1 / STEPS)
-        quantized = op.QuantizeLinear(x, scale_S, self._zero_points(op, scale_S), axis=0)
+        zero_points_S = self._zero_points_S or self._zero_points(op, scale_S)
+        quantized = op.QuantizeLinear(x, scale_S, zero_points_S, axis=0)
         return self._product(op, quantized, matrix, scale), op.Unsqueeze(scale_S, [1])
 
     def _product(self, op: OpBuilder, quantized: ir.Value, matrix: ir.Value, scale: ir.Value) -> ir.Value:
@@ -181,11 +184,9 @@ class Int8Weights:
             self._unit_1 = op.Cast(op.Div(size, size), to=ir.DataType.FLOAT)
         return self._unit_1
 
-    def _zero_points(self, op: OpBuilder, scale_S: ir.Value) -> ir.Value:
-        """The zero point once per row; in a step, where rows are the same throughout, made once."""
-        if self._zero_points_S is None or not self._in_step:
-            self._zero_points_S = op.Expand(self._zero_point(op), op.Shape(scale_S))
-        return self._zero_points_S
+    def _zero_points(self, op: OpBuilder, rows: ir.Value) -> ir.Value:
+        """The zero point once for each of [rows]."""
+        return op.Expand(self._zero_point(op), op.Shape(rows))
 
 
 class Repeated:

@@ -23,6 +23,9 @@ from gptloop.exporter.tensors import exact_tensors
 from gptloop.graph.variants.products import product_names
 from gptloop.graph.variants.taps import build_taps
 from gptloop.graph.weights import HEAD_MIX, SCALE
+from gptloop.model_file import read_model
+from gptloop.reference.bounds import BOUNDS, ParityError, check_quality
+from gptloop.reference.evaluate import Evaluation
 from gptloop.runtime.session import open_session
 
 TOKENS = 256  # of a text; all inputs and outputs of a pass over them are held at once, 0.2 GB for gpt2
@@ -69,6 +72,17 @@ def errors_by_layer(path: str | Path, source: Model | Checkpoint, ids: npt.NDArr
         text = ids[None, : min(TOKENS, exported.config.n_positions)]
         values = dict(zip(tapped, session.run(tapped, {names.INPUT_IDS: text}), strict=True))
         return [ProductError(name, exact.error(name, values[f"x.{name}"], values[f"y.{name}"])) for name in products]
+
+
+def missed_bound(path: str | Path, evaluation: Evaluation) -> str:
+    """What a file's precision costs beyond its bound, in words; empty where it is within, or at fp32."""
+    precision = read_model(Path(path)).metadata[names.META_PRECISION]
+    try:
+        if precision in BOUNDS:
+            check_quality(evaluation, precision)
+    except ParityError as error:
+        return str(error)
+    return ""
 
 
 def render(errors: list[ProductError]) -> str:
