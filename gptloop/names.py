@@ -41,6 +41,7 @@ META_PRECISION = "gptloop_precision"
 META_OPSET = "gptloop_opset"
 META_FLAVOR = "gptloop_flavor"  # "standard", also where absent, or one of gptloop.graph.variants.lean's
 META_MAX_NEW_TOKENS = "gptloop_max_new_tokens"  # where it is fixed
+META_CALIBRATION = "gptloop_calibration"  # JSON: tokens and ids_sha256 of the text that showed ranges for int8
 META_TOKENIZER = "gptloop_tokenizer"  # name of the file beside the model; absent where there is none
 # SHA-256 in hexadecimal digits, absent in files of before it was recorded. All of these stand before META_WEIGHTS, as
 # keys are sorted: it ends the file, and shows that nothing is cut off.

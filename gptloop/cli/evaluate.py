@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from gptloop.cli.export import check_docstrings
@@ -17,6 +18,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     given.add_argument("--ids", type=Path, metavar="FILE", help="token ids, separated by spaces, commas or lines")
     parser.add_argument("--source", metavar="MODEL", help="the checkpoint it was made from (default: as it says)")
     parser.add_argument("--window", type=int, metavar="N", help="tokens scored at a time (default: n_positions)")
+    parser.add_argument("--by-layer", action="store_true", help="what each product loses, of the text's first tokens")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
@@ -24,9 +26,20 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Evaluate and print."""
     check_docstrings()
-    from gptloop.reference.evaluate import evaluate, read_ids, read_text, render, source_of  # noqa: PLC0415
+    from gptloop.reference import by_layer  # noqa: PLC0415
+    from gptloop.reference.evaluate import evaluate, render, source_of  # noqa: PLC0415
+    from gptloop.reference.texts import read_ids, read_text  # noqa: PLC0415
 
     ids = read_ids(options.ids) if options.ids else read_text(options.file, options.text)
     source = options.source or source_of(options.file)
     evaluation = evaluate(options.file, source, ids, options.window or 0)
-    print(strict_json(evaluation.to_dict()) if options.json else render(evaluation))
+    errors = by_layer.errors_by_layer(options.file, source, ids) if options.by_layer else []
+    if options.json:
+        losses = {"by_layer": dict(errors)} if errors else {}
+        print(strict_json({**evaluation.to_dict(), **losses}))
+        return
+    print(render(evaluation))
+    if errors:
+        print("error of each product, relative to its output:", by_layer.render(errors), sep="\n")
+    elif missed := by_layer.missed_bound(options.file, evaluation):
+        print(f"gptloop: {missed}; --by-layer shows where it is lost", file=sys.stderr)

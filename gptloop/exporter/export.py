@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
+import numpy.typing as npt
 import onnx_ir as ir
 
 from gptloop import graph, names
 from gptloop.checkpoint import Checkpoint, Model, open_checkpoint
 from gptloop.checkpoint.folder import check_path
 from gptloop.checkpoint.tokenizer import read_tokenizer
+from gptloop.exporter.calibration import Calibration, calibrate
 from gptloop.exporter.files import Progress, initial_tensors
 from gptloop.exporter.tensors import PRECISIONS, check_values, stored_tensors
 from gptloop.exporter.write import write_model
@@ -30,6 +32,7 @@ def export(
     precision: str = "fp32",
     flavor: str = "standard",
     max_new_tokens: int | None = None,
+    calibration: npt.ArrayLike | None = None,
     single_file: bool = False,
     progress: Progress | None = None,
 ) -> Path:
@@ -49,6 +52,8 @@ def export(
         flavor: "standard"; or "lean", "fixed", "fused" or "unrolled", graphs for a GPU that sample by temperature and
             one top_k and end at max_new_tokens only (gptloop.graph.variants.lean says how they differ).
         max_new_tokens: The number that an "unrolled" graph generates; of no other flavor.
+        calibration: For int8, token ids [L] of a text that shows the activations' ranges; the weights alone tell them
+            well enough unless single units of an MLP stand out.
         single_file: Put the weights into the .onnx file itself; up to protobuf's 2 GB.
         progress: Called with (tensors written, tensors in all).
 
@@ -66,18 +71,21 @@ def export(
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     _check_flavor(flavor, precision, max_new_tokens)
+    if calibration is not None and precision != "int8":
+        raise ValueError(f"calibration is for precision 'int8', got precision {precision!r}")
     check_path(path)
     _check_file(path)
     checkpoint = open_checkpoint(model)
     check_values(checkpoint, precision)
     _warn_of_defaults(checkpoint)
-    tensors = stored_tensors(checkpoint, precision)
+    seen = None if calibration is None else calibrate(checkpoint, calibration)
+    tensors = stored_tensors(checkpoint, precision, seen)
     if flavor == "standard":
         # A single file would hold the weights twice.
         onnx_model = graph.build(checkpoint.config, tensors, precision, repeat_weights=not single_file)
     else:
         onnx_model = build_lean(checkpoint.config, tensors, precision, flavor, max_new_tokens)
-    onnx_model.metadata_props.update(describe(checkpoint, precision))
+    onnx_model.metadata_props.update(describe(checkpoint, precision, seen))
     onnx_model.metadata_props[names.META_FLAVOR] = flavor
     if max_new_tokens is not None:
         onnx_model.metadata_props[names.META_MAX_NEW_TOKENS] = str(max_new_tokens)
@@ -124,11 +132,12 @@ def _warn_of_defaults(checkpoint: Checkpoint) -> None:
         warnings.warn(text, stacklevel=3)
 
 
-def describe(checkpoint: Checkpoint, precision: str) -> dict[str, str]:
+def describe(checkpoint: Checkpoint, precision: str, calibration: Calibration | None = None) -> dict[str, str]:
     """The file's metadata; what ends and starts a text is there as part of the configuration, as runtimes expect."""
     said = checkpoint.generation
     tokens = {"eos_token_id": _one_or_list(said.eos_token_ids), "bos_token_id": _one_or_list(said.bos_token_ids)}
-    return {
+    seen = {names.META_CALIBRATION: json.dumps(calibration.describe())} if calibration else {}
+    return seen | {
         names.META_VERSION: metadata.version("gptloop"),
         names.META_SOURCE: checkpoint.source,
         names.META_WEIGHTS: checkpoint.weights,

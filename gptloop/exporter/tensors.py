@@ -12,23 +12,31 @@ import torch
 from gptloop.checkpoint import Checkpoint
 from gptloop.checkpoint.checkpoint import TORCH_TYPES
 from gptloop.checkpoint.config import query_scale
+from gptloop.exporter.calibration import Calibration
+from gptloop.exporter.folding import Read, folded_tensors
 from gptloop.exporter.int8 import quantize
 from gptloop.graph.model import FLOAT_TYPES
-from gptloop.graph.weights import SCALE
+from gptloop.graph.weights import HEAD_MIX, INPUT_FACTORS, INPUT_LEAST, INPUT_SCALE, SCALE
 
 PRECISIONS = (*FLOAT_TYPES, "int8")
 
 
-def stored_tensors(checkpoint: Checkpoint, precision: str) -> dict[str, ir.TensorProtocol]:
-    """The checkpoint's tensors as the graph wants them, each computed only while it is written."""
+def stored_tensors(
+    checkpoint: Checkpoint, precision: str, calibration: Calibration | None = None
+) -> dict[str, ir.TensorProtocol]:
+    """The checkpoint's tensors as the graph wants them, each computed only while it is written.
+
+    Args:
+        checkpoint: Where they are read.
+        precision: What they are stored in.
+        calibration: For int8, ranges seen on a text.
+    """
+    if precision == "int8":
+        return _int8_tensors(checkpoint, calibration)
     stored: dict[str, ir.TensorProtocol] = {}
     for name, tensor in checkpoint.tensors.items():
-        if precision == "int8" and tensor.ndim == 2:
-            stored |= _lazy_int8(checkpoint, name)
-        else:
-            dtype = "fp32" if precision == "int8" else precision
-            read = functools.partial(_rounded, checkpoint, name, TORCH_TYPES[dtype])
-            stored[name] = _lazy(name, tensor.shape, FLOAT_TYPES[dtype], read)
+        read = functools.partial(_rounded, checkpoint, name, TORCH_TYPES[precision])
+        stored[name] = _lazy(name, tensor.shape, FLOAT_TYPES[precision], read)
     return stored
 
 
@@ -57,17 +65,41 @@ def _fits(extremes: torch.Tensor, dtype: torch.dtype) -> bool:
     return bool(extremes.float().to(dtype).isfinite().all())
 
 
+def exact_tensors(checkpoint: Checkpoint, precision: str) -> dict[str, Read]:
+    """What `stored_tensors` rounds: the same tensors in float32, each computed when it is called for."""
+    if precision == "int8":
+        return folded_tensors(checkpoint)
+    return {name: functools.partial(_read, checkpoint, name) for name in checkpoint.tensors}
+
+
 def _rounded(checkpoint: Checkpoint, name: str, dtype: torch.dtype) -> torch.Tensor:
     return _read(checkpoint, name).to(dtype)
 
 
-def _lazy_int8(checkpoint: Checkpoint, name: str) -> dict[str, ir.TensorProtocol]:
-    """A matrix and its scales: of the columns of a product, of the rows of an embedding or the LM head."""
+def _int8_tensors(checkpoint: Checkpoint, calibration: Calibration | None) -> dict[str, ir.TensorProtocol]:
+    """Matrices in 8 bits, each with its scales: of a product's columns, of the rows of an embedding or the head."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in checkpoint.tensors.items()}
+    V, D = shapes["wte.weight"]
+    inner = shapes["h.0.mlp.c_proj.weight"][0]
+    own = {HEAD_MIX + ".weight": (D, D), HEAD_MIX + ".bias": (D,), "lm_head.bias": (V,)}
+    stored: dict[str, ir.TensorProtocol] = {}
+    for name, read in folded_tensors(checkpoint, calibration).items():
+        if name.endswith((INPUT_SCALE, INPUT_LEAST)):
+            shape: tuple[int, ...] = ()
+        else:
+            shape = (inner,) if name.endswith(INPUT_FACTORS) else (shapes | own)[name]
+        if len(shape) == 2 and name in shapes:
+            stored |= _lazy_int8(name, shape, read)
+        else:
+            stored[name] = _lazy(name, shape, ir.DataType.FLOAT, read)
+    return stored
+
+
+def _lazy_int8(name: str, shape: tuple[int, ...], read: Read) -> dict[str, ir.TensorProtocol]:
     per_row = name in ("wte.weight", "wpe.weight", "lm_head.weight")
-    shape = checkpoint.tensors[name].shape
 
     def part(index: int) -> Callable[[], torch.Tensor]:
-        return lambda: quantize(_read(checkpoint, name), per_row)[index]
+        return lambda: quantize(read(), per_row)[index]
 
     scales = [shape[0] if per_row else shape[1]]
     return {

@@ -77,6 +77,12 @@ class Cuts(NamedTuple):
             ties_by_id=_ties_by_id(op, k_min_1),
         )
 
+    def at_scale(self, op: OpBuilder, scale_S1: ir.Value | None) -> Cuts:
+        """The same for logits that are still to be multiplied by a row's scale: it divides the temperature."""
+        if scale_S1 is None:
+            return self
+        return self._replace(temperature_S1=op.Div(self.temperature_S1, scale_S1))
+
     def candidates(self, op: OpBuilder, logits_SV: ir.Value) -> Candidates:
         """The K first ranks."""
 

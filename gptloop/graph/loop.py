@@ -21,6 +21,7 @@ from gptloop.graph import decode
 from gptloop.graph.attention import GeneratedCache
 from gptloop.graph.call import Call
 from gptloop.graph.decode import Carried, Handed
+from gptloop.graph.logits import Logits
 from gptloop.graph.prefill import Prompts
 from gptloop.graph.rules import Rules
 from gptloop.graph.sampling import Drawn
@@ -36,7 +37,7 @@ _I64, _F32 = ir.DataType.INT64, ir.DataType.FLOAT
 def generate(
     op: OpBuilder,
     transformer: Transformer,
-    logits_BV: ir.Value,
+    logits_BV: Logits,
     prompts: Prompts,
     rules: Rules,
     call: Call,

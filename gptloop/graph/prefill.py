@@ -10,6 +10,7 @@ from onnxscript import OpBuilder
 from gptloop.graph import attention
 from gptloop.graph.attention import PromptCache, PromptMask
 from gptloop.graph.call import Call
+from gptloop.graph.logits import Logits
 from gptloop.graph.transformer import Transformer
 
 
@@ -23,7 +24,7 @@ class Prompts(NamedTuple):
 
 def prefill(
     op: OpBuilder, transformer: Transformer, input_ids: ir.Value, attention_mask: ir.Value, call: Call
-) -> tuple[ir.Value, Prompts]:
+) -> tuple[Logits, Prompts]:
     """Prefill the prompts.
 
     Args:

@@ -12,6 +12,7 @@ from onnxscript import OpBuilder
 from gptloop import names
 from gptloop.graph import sampling
 from gptloop.graph.call import Call, per_row, uniforms
+from gptloop.graph.logits import Logits
 from gptloop.graph.processors import Processors
 from gptloop.graph.scope import scope
 from gptloop.graph.stop import Stop, Stopped, stop
@@ -54,14 +55,15 @@ class Rules(NamedTuple):
             uniforms_NS1 = uniforms(op, inputs[names.SEED], call)
         return cls(uniforms_NS1, settings, end, prompt_SP, penalty, penalized, min_new_tokens)
 
-    def first(self, op: OpBuilder, logits_BV: ir.Value, call: Call) -> Stopped:
+    def first(self, op: OpBuilder, logits_BV: Logits, call: Call) -> Stopped:
         """Draw the first token of every row from the logits after its prompt."""
         with scope(op, "first"):
             none_ended_S = op.Expand(False, op.Mul(call.B, call.R))
-            return self.step(op, per_row(op, call, logits_BV), op.Squeeze([0]), none_ended_S, ())
+            logits_SV = logits_BV.map(lambda x: per_row(op, call, x))
+            return self.step(op, logits_SV, op.Squeeze([0]), none_ended_S, ())
 
     def step(
-        self, op: OpBuilder, logits_SV: ir.Value, step: ir.Value, ended_S: ir.Value, generated: tuple[ir.Value, ...]
+        self, op: OpBuilder, logits_SV: Logits, step: ir.Value, ended_S: ir.Value, generated: tuple[ir.Value, ...]
     ) -> Stopped:
         """Draw the token of a step (int64 [], from 0), given what the rows have generated, int64 [S, T] if anything."""
         processors = Processors(

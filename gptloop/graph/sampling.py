@@ -17,6 +17,7 @@ from onnxscript import OpBuilder
 
 from gptloop.graph.cuts import Cuts
 from gptloop.graph.inverse_cdf import inverse_cdf, inverse_cdf_in_blocks
+from gptloop.graph.logits import Logits
 from gptloop.graph.processors import Processors
 from gptloop.graph.scope import branches
 
@@ -73,37 +74,37 @@ def settings(
     return Settings(to_rows(greedy), cuts, op.Squeeze(return_logprobs))
 
 
-def sample(op: OpBuilder, logits_SV: ir.Value, uniform_S1: ir.Value, s: Settings, processors: Processors) -> Drawn:
+def sample(op: OpBuilder, logits: Logits, uniform_S1: ir.Value, s: Settings, processors: Processors) -> Drawn:
     """Draw one token per row.
 
     Args:
         op: Operators of the graph that the step stands in.
-        logits_SV: float32.
+        logits: [S, V].
         uniform_S1: float32 in [0, 1).
         s: The call's settings.
         processors: What changes logits before the draw. Only a step that needs it pays for it.
     """
 
     def plain(op: OpBuilder) -> list[ir.Value]:
-        return _draw_and_score(op, logits_SV, logits_SV, uniform_S1, s)
+        return _draw_and_score(op, logits, logits, uniform_S1, s)
 
     def processed(op: OpBuilder) -> list[ir.Value]:
-        return _draw_and_score(op, logits_SV, processors.apply(op, logits_SV), uniform_S1, s)
+        # What processors do, to divide, multiply and forbid, is the same before a row's scale.
+        changed = Logits(processors.apply(op, logits.unscaled), logits.scale)
+        return _draw_and_score(op, logits, changed, uniform_S1, s)
 
     outputs = [(_I64, ["S"]), (_F32, ["S"]), (_F32, ["S"])]
     return Drawn(*branches(op, processors.needed(op), processed, plain, outputs))
 
 
-def _draw_and_score(
-    op: OpBuilder, raw_SV: ir.Value, logits_SV: ir.Value, uniform_S1: ir.Value, s: Settings
-) -> list[ir.Value]:
-    token_S1, prob_S1 = _draw(op, logits_SV, uniform_S1, s.cuts)
+def _draw_and_score(op: OpBuilder, raw: Logits, logits: Logits, uniform_S1: ir.Value, s: Settings) -> list[ir.Value]:
+    token_S1, prob_S1 = _draw(op, logits.unscaled, uniform_S1, s.cuts.at_scale(op, logits.scale))
 
     def scores(op: OpBuilder) -> list[ir.Value]:
         # Hugging Face's processed scores of a greedy row know no temperature and no cut.
-        own_S1 = _log_softmax_at(op, logits_SV, token_S1)
+        own_S1 = _log_softmax_at(op, logits.scaled(op), token_S1)
         logprob_S1 = op.Where(s.greedy_S1, own_S1, op.Log(prob_S1))
-        return [op.Squeeze(x, [1]) for x in (logprob_S1, _log_softmax_at(op, raw_SV, token_S1))]
+        return [op.Squeeze(x, [1]) for x in (logprob_S1, _log_softmax_at(op, raw.scaled(op), token_S1))]
 
     def no_scores(op: OpBuilder) -> list[ir.Value]:
         rows_1 = op.Shape(token_S1, start=0, end=1)

@@ -15,6 +15,7 @@ from typing import Any
 import onnx_ir as ir
 from onnxscript import OpBuilder
 
+from gptloop.graph.logits import Logits
 from gptloop.graph.scope import scope
 from gptloop.graph.weights import Weights
 
@@ -83,13 +84,13 @@ class Transformer:
             )
             return op.Add(x, self._weights.linear(op, f"{h}.mlp.c_proj", inner))
 
-    def logits(self, op: OpBuilder, x: ir.Value, attend: Attend) -> ir.Value:
+    def logits(self, op: OpBuilder, x: ir.Value, attend: Attend) -> Logits:
         """All blocks and the LM head: embedded tokens [rows, D] -> logits [rows, V]."""
         for layer in range(self.n_layer):
             x = self.block(op, layer, x, attend)
         return self.lm_head(op, x)
 
-    def lm_head(self, op: OpBuilder, x: ir.Value) -> ir.Value:
+    def lm_head(self, op: OpBuilder, x: ir.Value) -> Logits:
         """Logits [rows, V]."""
         return self._weights.head(op, self._layer_norm(op, "ln_f", x))
 

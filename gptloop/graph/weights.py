@@ -11,7 +11,16 @@ from typing import Protocol
 import onnx_ir as ir
 from onnxscript import OpBuilder
 
+from gptloop.graph.logits import Logits
+
 SCALE = ".scale"  # suffix of the tensor that an int8 tensor is multiplied by
+INPUT_SCALE = ".input_scale"  # suffix of the constant scale of a product's input, where its range is known
+ZERO_POINT = 128  # of quantized inputs, uint8
+SMALLEST = 1e-30  # a row's largest value is taken for no less, so that a row of zeros has a scale
+INPUT_LEAST = ".input_least"  # suffix of what the negative values of a product's input lie within, where it is known
+INPUT_FACTORS = ".input_factors"  # suffix of what a product's input is multiplied by, where its channels are too uneven
+STEPS = 127  # of a quantized value, either way from the zero point
+HEAD_MIX = "ln_f.mix"  # the product in front of an int8 head that is the token embedding
 
 
 class Weights(Protocol):
@@ -35,8 +44,8 @@ class Weights(Protocol):
     def linear(self, op: OpBuilder, name: str, x: ir.Value) -> ir.Value:
         """Product and bias: [rows, in] -> [rows, out]."""
 
-    def head(self, op: OpBuilder, x: ir.Value) -> ir.Value:
-        """Product with the LM head, the token embedding unless there is one: [rows, D] -> float32 [rows, V]."""
+    def head(self, op: OpBuilder, x: ir.Value) -> Logits:
+        """Product with the LM head, the token embedding unless there is one: [rows, D] -> [rows, V]."""
 
 
 class Float32Weights:
@@ -60,9 +69,9 @@ class Float32Weights:
         # The checkpoint stores [in, out] (transformers' Conv1D), which is Gemm's own layout.
         return op.Gemm(x, self._tensors[f"{name}.weight"], self._tensors[f"{name}.bias"])
 
-    def head(self, op: OpBuilder, x: ir.Value) -> ir.Value:
+    def head(self, op: OpBuilder, x: ir.Value) -> Logits:
         head_VD = self._tensors.get("lm_head.weight", self._tensors["wte.weight"])
-        return op.Gemm(x, head_VD, transB=1)
+        return Logits(op.Gemm(x, head_VD, transB=1))
 
 
 class HalfWeights(Float32Weights):
@@ -80,15 +89,22 @@ class HalfWeights(Float32Weights):
     def reading(self, op: OpBuilder, tensors: Mapping[str, ir.Value]) -> Weights:
         return HalfWeights(tensors, self.dtype)
 
-    def head(self, op: OpBuilder, x: ir.Value) -> ir.Value:
-        return op.Cast(super().head(op, x), to=ir.DataType.FLOAT)
+    def head(self, op: OpBuilder, x: ir.Value) -> Logits:
+        return super().head(op, x).map(lambda logits: op.Cast(logits, to=ir.DataType.FLOAT))
 
 
 class Int8Weights:
     """Matrices int8 with one scale per output column (of an embedding: per row), vectors float32.
 
-    Products are dynamic: the activations are quantized to uint8 with one scale per tensor, so a row's result depends a
-    little on the rows beside it. The chain of operators is the one that ONNX Runtime fuses into a single kernel.
+    The inputs of products are quantized to uint8 around 128, so that no row's result depends on another's: behind a
+    layer norm by a constant scale, since gptloop.exporter.folding has made their range known; in front of the residual
+    stream by one scale per row. ONNX Runtime fuses the chain MatMulInteger, Cast, Mul, Add into a single kernel
+    (MatMulIntegerToFloat), but only where the Mul's factor is itself a Mul that is no constant: `_unit` is 1, yet a
+    runtime cannot know.
+
+    Args:
+        op: Operators of the outer graph.
+        tensors: By name.
     """
 
     dtype = ir.DataType.FLOAT
@@ -99,29 +115,78 @@ class Int8Weights:
         # Once, outside of the steps, where a runtime folds it into a constant.
         self._head_DV = op.Transpose(tensors[name], perm=[1, 0])
         self._head_scale_V = tensors[name + SCALE]
+        self._unit_1: ir.Value | None = None
+        self._zero_points_S: ir.Value | None = None  # of the rows of a step, which are the same throughout
+        self._in_step = False
 
     def reading(self, op: OpBuilder, tensors: Mapping[str, ir.Value]) -> Weights:
-        return Int8Weights(op, tensors)
+        step = Int8Weights(op, tensors)
+        step._unit_1, step._in_step = self._unit_1, True
+        return step
 
     def vector(self, name: str) -> ir.Value:
         return self._tensors[name]
 
     def rows(self, op: OpBuilder, name: str, ids: ir.Value) -> ir.Value:
+        if self._in_step and self._zero_points_S is None:  # a step begins with its rows' tokens
+            self._zero_points_S = self._zero_points(op, ids)
         quantized = op.Cast(op.Gather(self._tensors[name], ids), to=ir.DataType.FLOAT)
         return op.Mul(quantized, op.Unsqueeze(op.Gather(self._tensors[name + SCALE], ids), [-1]))
 
     def linear(self, op: OpBuilder, name: str, x: ir.Value) -> ir.Value:
-        weight = f"{name}.weight"
-        product = self._product(op, x, self._tensors[weight], self._tensors[weight + SCALE])
-        return op.Add(product, self._tensors[f"{name}.bias"])
+        weight, bias = f"{name}.weight", self._tensors[f"{name}.bias"]
+        matrix, scale = self._tensors[weight], self._tensors[weight + SCALE]
+        if name + INPUT_SCALE in self._tensors:
+            return op.Add(self._by_constant(op, name, x, matrix, scale), bias)
+        if factors := self._tensors.get(name + INPUT_FACTORS):
+            x = op.Mul(x, factors)
+        product, scale_S1 = self._by_row(op, name, x, matrix, scale)
+        return op.Add(op.Mul(product, scale_S1), bias)
 
-    def head(self, op: OpBuilder, x: ir.Value) -> ir.Value:
-        return self._product(op, x, self._head_DV, self._head_scale_V)
+    def head(self, op: OpBuilder, x: ir.Value) -> Logits:
+        if "lm_head" + INPUT_SCALE in self._tensors:
+            product = self._by_constant(op, "lm_head", x, self._head_DV, self._head_scale_V)
+            return Logits(op.Add(product, self._tensors["lm_head.bias"]))
+        x = op.Gemm(x, self._tensors[f"{HEAD_MIX}.weight"], self._tensors[f"{HEAD_MIX}.bias"])
+        return Logits(*self._by_row(op, "lm_head", x, self._head_DV, self._head_scale_V))
 
-    def _product(self, op: OpBuilder, x: ir.Value, matrix: ir.Value, scale: ir.Value) -> ir.Value:
-        quantized, x_scale, x_zero = op.DynamicQuantizeLinear(x, _outputs=3)
-        product = op.Cast(op.MatMulInteger(quantized, matrix, x_zero), to=ir.DataType.FLOAT)
-        return op.Mul(product, op.Mul(x_scale, scale))
+    @staticmethod
+    def _zero_point(op: OpBuilder) -> ir.Value:
+        return op.Constant(value=ir.tensor(ZERO_POINT, dtype=ir.DataType.UINT8))
+
+    def _by_constant(self, op: OpBuilder, name: str, x: ir.Value, matrix: ir.Value, scale: ir.Value) -> ir.Value:
+        """The product of a row whose range is known."""
+        input_scale = self._tensors[name + INPUT_SCALE]
+        quantized = op.QuantizeLinear(x, input_scale, self._zero_point(op))
+        return self._product(op, quantized, matrix, op.Mul(input_scale, scale))
+
+    def _by_row(
+        self, op: OpBuilder, name: str, x: ir.Value, matrix: ir.Value, scale: ir.Value
+    ) -> tuple[ir.Value, ir.Value]:
+        """The product of each row over its own scale, and that scale, [rows, 1]."""
+        if least := self._tensors.get(name + INPUT_LEAST):  # then no absolute values are needed
+            largest_S = op.Max(op.ReduceMax(x, [1], keepdims=0), least)
+        else:
+            largest_S = op.Max(op.ReduceMax(op.Abs(x), [1], keepdims=0), SMALLEST)
+        scale_S = op.Mul(largest_S, 1 / STEPS)
+        zero_points_S = self._zero_points_S or self._zero_points(op, scale_S)
+        quantized = op.QuantizeLinear(x, scale_S, zero_points_S, axis=0)
+        return self._product(op, quantized, matrix, scale), op.Unsqueeze(scale_S, [1])
+
+    def _product(self, op: OpBuilder, quantized: ir.Value, matrix: ir.Value, scale: ir.Value) -> ir.Value:
+        product = op.Cast(op.MatMulInteger(quantized, matrix, self._zero_point(op)), to=ir.DataType.FLOAT)
+        return op.Mul(product, op.Mul(self._unit(op, quantized), scale))
+
+    def _unit(self, op: OpBuilder, x: ir.Value) -> ir.Value:
+        """1, as float32 [1]: a size over itself."""
+        if self._unit_1 is None:
+            size = op.Shape(x, start=0, end=1)
+            self._unit_1 = op.Cast(op.Div(size, size), to=ir.DataType.FLOAT)
+        return self._unit_1
+
+    def _zero_points(self, op: OpBuilder, rows: ir.Value) -> ir.Value:
+        """The zero point once for each of [rows]."""
+        return op.Expand(self._zero_point(op), op.Shape(rows))
 
 
 class Repeated:

@@ -33,11 +33,13 @@ class Bound(NamedTuple):
 # Measured on seeded weights of gpt2's size, over 71 and 255 tokens, computed in half precision throughout: perplexity
 # within 0.004 % (fp16) and 0.05 % (bf16), agreement at least 97 % and 94 %; their logits are flat, so that near-ties
 # are many. A published GPT-2's logits go down to about -128, where float16 numbers lie 0.06 apart and bfloat16 ones
-# 0.5: two roundings of a logit are the error between two loops. int8 is compared with nobody else's int8.
+# 0.5: two roundings of a logit are the error between two loops. int8 is compared with nobody else's
+# int8; on the same seeded weights its most likely token was the source's at 90 to 94 % of 31 to 915 positions, and at
+# 98.7 % for a model that was trained.
 BOUNDS = {
     "fp16": Bound(perplexity_change=0.001, agreement=0.95, logprob_error=0.125),
     "bf16": Bound(perplexity_change=0.01, agreement=0.90, logprob_error=1.0),
-    "int8": Bound(perplexity_change=0.01, agreement=0.0, logprob_error=math.inf),
+    "int8": Bound(perplexity_change=0.01, agreement=0.80, logprob_error=math.inf),
 }
 
 

@@ -26,7 +26,6 @@ from gptloop.exporter.tensors import stored_tensors
 from gptloop.graph.variants.score import LOGPROBS, MOST_LIKELY, build_scorer
 from gptloop.model_file import read_model
 from gptloop.runtime.session import open_session
-from gptloop.runtime.tokenizer import open_tokenizer
 
 # Of ids int64 [L]: the log-probability, float64 [L - 1], of each id but the first given those before it, and the most
 # likely id there, int64 [L - 1].
@@ -159,41 +158,6 @@ def source_of(path: str | Path) -> Checkpoint:
     if found := re.fullmatch(r"random, seed (\d+)", weights):
         return random_checkpoint(source, int(found[1]))
     return open_checkpoint(source)
-
-
-def read_text(path: str | Path, text: Path) -> npt.NDArray[np.int64]:
-    """A text file as ids of the tokenizer beside an exported file.
-
-    Raises:
-        FileNotFoundError: If any of these files does not exist.
-        ValueError: If the model has no tokenizer, or the text is no UTF-8.
-    """
-    path = Path(path)
-    metadata = read_model(path).metadata
-    if names.META_TOKENIZER not in metadata:
-        raise ValueError(f"{path} has no tokenizer and takes token ids instead of text: --ids FILE")
-    tokenizer = open_tokenizer(path.with_name(metadata[names.META_TOKENIZER]))
-    return np.array(tokenizer.encode(_read(text)).ids, np.int64)
-
-
-def read_ids(file: Path) -> npt.NDArray[np.int64]:
-    """Token ids, separated by white space or commas.
-
-    Raises:
-        FileNotFoundError: If the file does not exist.
-        ValueError: If it holds anything else.
-    """
-    words = _read(file).replace(",", " ").split()
-    if wrong := next((word for word in words if not re.fullmatch(r"\d{1,18}", word)), None):
-        raise ValueError(f"{file} must hold token ids, got {wrong[:20]!r}")
-    return np.array([int(word) for word in words], np.int64)
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is no text in UTF-8: {error}") from error
 
 
 def render(evaluation: Evaluation) -> str:

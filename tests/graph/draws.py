@@ -20,6 +20,7 @@ from other_runtimes import GatherElements
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper
 
 from gptloop.graph import sampling
+from gptloop.graph.logits import Logits
 from gptloop.graph.model import IR_VERSION, OPSET
 from gptloop.graph.processors import Processors
 from gptloop.reference.sampling import Sampler
@@ -58,7 +59,7 @@ class DrawGraph:
             to_rows=lambda per_row: op.Unsqueeze(per_row, [1]),
         )
         idle = Processors(op.Constant(value_floats=[1.0]), never, (), never, op.Constant(value_ints=[-1]))
-        token = sampling.sample(op, given["logits"], given["uniform"], settings, idle).token
+        token = sampling.sample(op, Logits(given["logits"]), given["uniform"], settings, idle).token
         token.dtype = _I64
         builder.add_output(token, "token")
         self._path = folder / "draw.onnx"

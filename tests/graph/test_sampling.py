@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gptloop.graph import sampling
+from gptloop.graph.logits import Logits
 from gptloop.graph.processors import Processors
 from gptloop.reference.sampling import Sampler
 from gptloop.runtime.request import check_request
@@ -42,7 +43,7 @@ def graph_sampler(small_graph):
         )
         never = op.Cast(op.Constant(value_int=0), to=ir.DataType.BOOL)
         idle = Processors(off["top_p"], never, (), never, op.Constant(value_ints=[-1]))
-        return [sampling.sample(op, logits, uniform, settings, idle).token]
+        return [sampling.sample(op, Logits(logits), uniform, settings, idle).token]
 
     inputs = {
         "logits": ("FLOAT", ["S", "V"]),

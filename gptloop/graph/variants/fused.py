@@ -13,6 +13,7 @@ from typing import NamedTuple
 import onnx_ir as ir
 from onnxscript import OpBuilder
 
+from gptloop.graph.logits import Logits
 from gptloop.graph.scope import scope
 from gptloop.graph.transformer import ACTIVATIONS, Attend, Transformer
 
@@ -51,7 +52,7 @@ class FusedTransformer(Transformer):
             inner = self._activated(op, f"{h}.mlp.c_fc", normed)
             return self._unsummed(op, f"{h}.mlp.c_proj", inner, x_sum)
 
-    def lm_head(self, op: OpBuilder, x: ir.Value | Unsummed) -> ir.Value:
+    def lm_head(self, op: OpBuilder, x: ir.Value | Unsummed) -> Logits:
         """Logits [rows, V]."""
         return self._weights.head(op, self._sum_and_norm(op, "ln_f", x)[0])
 

@@ -66,7 +66,7 @@ def build_lean(
     with scope(op, "prefill"):
         logits_BV, prompts = prefill(op, transformer, inputs[names.INPUT_IDS], inputs[names.ATTENTION_MASK], call)
     with scope(op, "first"):
-        token_S1 = draw.token(op, per_row(op, call, logits_BV), 0)
+        token_S1 = draw.token(op, logits_BV.map(lambda x: per_row(op, call, x)), 0)
 
     shapes = DecodeShapes.of(op, call.B, call.R, transformer.n_head, transformer.head_dim)
     decoder = fused.FusedTransformer.of(transformer) if flavor == "fused" else transformer

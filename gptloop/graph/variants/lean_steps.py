@@ -16,6 +16,7 @@ from gptloop.graph import attention, decode
 from gptloop.graph.attention import DecodeShapes, GeneratedCache
 from gptloop.graph.call import Call
 from gptloop.graph.inverse_cdf import inverse_cdf
+from gptloop.graph.logits import Logits
 from gptloop.graph.prefill import Prompts
 from gptloop.graph.scope import scope, subgraph, typed
 from gptloop.graph.transformer import Attend, Transformer
@@ -30,9 +31,9 @@ class Draw(NamedTuple):
     temperature_S1: ir.Value  # float32, above 0
     top_k_1: ir.Value  # int64
 
-    def token(self, op: OpBuilder, logits_SV: ir.Value, step: ir.Value | int) -> ir.Value:
+    def token(self, op: OpBuilder, logits_SV: Logits, step: ir.Value | int) -> ir.Value:
         """The rule of gptloop.graph.sampling with nothing but a temperature and one top_k: int64 [S, 1]."""
-        values_SK, ids_SK = op.TopK(logits_SV, self.top_k_1, largest=1, sorted=1, _outputs=2)
+        values_SK, ids_SK = op.TopK(logits_SV.scaled(op), self.top_k_1, largest=1, sorted=1, _outputs=2)
         ids_SK, order_SK = op.TopK(ids_SK, self.top_k_1, largest=0, sorted=1, _outputs=2)
         values_SK = op.GatherElements(values_SK, order_SK, axis=1)
         probs_SK = op.Softmax(op.Div(values_SK, self.temperature_S1), axis=-1)
@@ -58,7 +59,7 @@ class Steps(NamedTuple):
         """`decode.appending` with nothing earlier."""
         return decode.appending(op, self.prompts, None, past, self.shapes, split_PT, presents)
 
-    def logits(self, op: OpBuilder, token_S: ir.Value, position_S: ir.Value, attend: Attend) -> ir.Value:
+    def logits(self, op: OpBuilder, token_S: ir.Value, position_S: ir.Value, attend: Attend) -> Logits:
         """Logits [S, V] after one token per row."""
         return self.transformer.logits(op, self.transformer.embed(op, token_S, position_S), attend)
 

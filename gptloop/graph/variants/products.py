@@ -42,7 +42,7 @@ def build_products(config: Any, tensors: Mapping[str, ir.TensorProtocol], precis
         behind = head or (name.startswith(f"h.{config.n_layer - 1}.") and not name.endswith("c_attn"))
         rows = LAST_ROWS if behind else ROWS
         x = builder.input(f"x.{name}", ir.DataType.FLOAT, [rows, d_in])
-        y = weights.head(builder.op, x) if head else weights.linear(builder.op, name, x)
+        y = weights.head(builder.op, x).unscaled if head else weights.linear(builder.op, name, x)
         y.dtype, y.shape = ir.DataType.FLOAT, ir.Shape([rows, d_out])
         builder.add_output(y, f"y.{name}")
     for name in [name for name, value in builder.graph.initializers.items() if not value.uses()]:

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import onnx_ir as ir
+from onnxscript import GraphBuilder
 
 from gptloop import names
 from gptloop.graph import attention
 from gptloop.graph.model import IR_VERSION, author
+from gptloop.graph.transformer import Transformer
 
 LOGPROBS, MOST_LIKELY = "logprobs", "most_likely"
 
@@ -29,7 +31,11 @@ def build_scorer(config: Any, tensors: Mapping[str, ir.TensorProtocol], precisio
         A model with input `input_ids`, int64 [B, P], and outputs `logprobs`, float32 [B, P - 1], the log-probability of
         each id given those before it, and `most_likely`, int64 [B, P - 1], the most likely id there.
     """
-    builder, transformer = author(config, tensors, precision)
+    return score_with(*author(config, tensors, precision))
+
+
+def score_with(builder: GraphBuilder, transformer: Transformer) -> ir.Model:
+    """The same with layers that are there already, in the graph of `builder`."""
     op = builder.op
     ids_BP = builder.input(names.INPUT_IDS, ir.DataType.INT64, ["B", "P"])
     B, P = op.Shape(ids_BP, start=0, end=1), op.Shape(ids_BP, start=1, end=2)
@@ -42,7 +48,7 @@ def build_scorer(config: Any, tensors: Mapping[str, ir.TensorProtocol], precisio
         return context
 
     x = op.Reshape(transformer.embed(op, ids_BP, positions_P), [-1, transformer.n_embd])  # [B * P, D]
-    logits_BPV = op.Reshape(transformer.logits(op, x, attend), op.Concat(B, P, [-1], axis=0))
+    logits_BPV = op.Reshape(transformer.logits(op, x, attend).scaled(op), op.Concat(B, P, [-1], axis=0))
     before_BPV = op.Slice(logits_BPV, [0], [-1], [1])
     next_BP1 = op.Unsqueeze(op.Slice(ids_BP, [1], [2**31 - 1], [1]), [2])
     logprobs_BP1 = op.GatherElements(op.LogSoftmax(before_BPV, axis=-1), next_BP1, axis=2)
