@@ -77,12 +77,11 @@ class Transformer:
         h = f"h.{layer}"
         with scope(op, h):
             qkv = self._weights.linear(op, f"{h}.attn.c_attn", self._layer_norm(op, f"{h}.ln_1", x))
-            attended = self._weights.linear(op, f"{h}.attn.c_proj", attend(layer, qkv))
-            x = op.Add(x if residual is None else residual, attended)
+            x = self._weights.added(op, f"{h}.attn.c_proj", attend(layer, qkv), x if residual is None else residual)
             inner = self._activation(
                 op, self._weights.linear(op, f"{h}.mlp.c_fc", self._layer_norm(op, f"{h}.ln_2", x))
             )
-            return op.Add(x, self._weights.linear(op, f"{h}.mlp.c_proj", inner))
+            return self._weights.added(op, f"{h}.mlp.c_proj", inner, x)
 
     def logits(self, op: OpBuilder, x: ir.Value, attend: Attend) -> Logits:
         """All blocks and the LM head: embedded tokens [rows, D] -> logits [rows, V]."""

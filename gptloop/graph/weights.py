@@ -44,6 +44,9 @@ class Weights(Protocol):
     def linear(self, op: OpBuilder, name: str, x: ir.Value) -> ir.Value:
         """Product and bias: [rows, in] -> [rows, out]."""
 
+    def added(self, op: OpBuilder, name: str, x: ir.Value, residual: ir.Value) -> ir.Value:
+        """The same, added to [rows, out]."""
+
     def head(self, op: OpBuilder, x: ir.Value) -> Logits:
         """Product with the LM head, the token embedding unless there is one: [rows, D] -> [rows, V]."""
 
@@ -68,6 +71,9 @@ class Float32Weights:
     def linear(self, op: OpBuilder, name: str, x: ir.Value) -> ir.Value:
         # The checkpoint stores [in, out] (transformers' Conv1D), which is Gemm's own layout.
         return op.Gemm(x, self._tensors[f"{name}.weight"], self._tensors[f"{name}.bias"])
+
+    def added(self, op: OpBuilder, name: str, x: ir.Value, residual: ir.Value) -> ir.Value:
+        return op.Add(residual, self.linear(op, name, x))
 
     def head(self, op: OpBuilder, x: ir.Value) -> Logits:
         head_VD = self._tensors.get("lm_head.weight", self._tensors["wte.weight"])
@@ -116,7 +122,7 @@ class Int8Weights:
         self._head_DV = op.Transpose(tensors[name], perm=[1, 0])
         self._head_scale_V = tensors[name + SCALE]
         self._unit_1: ir.Value | None = None
-        self._zero_points_S: ir.Value | None = None  # of the rows of a step, which are the same throughout
+        self._zero_points_S1: ir.Value | None = None  # of the rows of a step, which are the same throughout
         self._in_step = False
 
     def reading(self, op: OpBuilder, tensors: Mapping[str, ir.Value]) -> Weights:
@@ -128,8 +134,8 @@ class Int8Weights:
         return self._tensors[name]
 
     def rows(self, op: OpBuilder, name: str, ids: ir.Value) -> ir.Value:
-        if self._in_step and self._zero_points_S is None:  # a step begins with its rows' tokens
-            self._zero_points_S = self._zero_points(op, ids)
+        if self._in_step and self._zero_points_S1 is None:  # a step begins with its rows' tokens
+            self._zero_points_S1 = self._zero_points(op, op.Unsqueeze(ids, [1]))
         quantized = op.Cast(op.Gather(self._tensors[name], ids), to=ir.DataType.FLOAT)
         return op.Mul(quantized, op.Unsqueeze(op.Gather(self._tensors[name + SCALE], ids), [-1]))
 
@@ -138,10 +144,13 @@ class Int8Weights:
         matrix, scale = self._tensors[weight], self._tensors[weight + SCALE]
         if name + INPUT_SCALE in self._tensors:
             return op.Add(self._by_constant(op, name, x, matrix, scale), bias)
-        if factors := self._tensors.get(name + INPUT_FACTORS):
-            x = op.Mul(x, factors)
         product, scale_S1 = self._by_row(op, name, x, matrix, scale)
         return op.Add(op.Mul(product, scale_S1), bias)
+
+    def added(self, op: OpBuilder, name: str, x: ir.Value, residual: ir.Value) -> ir.Value:
+        weight = f"{name}.weight"
+        product, scale_S1 = self._by_row(op, name, x, self._tensors[weight], self._tensors[weight + SCALE])
+        return op.Sum(residual, op.Mul(product, scale_S1), self._tensors[f"{name}.bias"])
 
     def head(self, op: OpBuilder, x: ir.Value) -> Logits:
         if "lm_head" + INPUT_SCALE in self._tensors:
@@ -164,14 +173,18 @@ class Int8Weights:
         self, op: OpBuilder, name: str, x: ir.Value, matrix: ir.Value, scale: ir.Value
     ) -> tuple[ir.Value, ir.Value]:
         """The product of each row over its own scale, and that scale, [rows, 1]."""
+        if factors := self._tensors.get(name + INPUT_FACTORS):
+            x = op.Mul(x, factors)
         if least := self._tensors.get(name + INPUT_LEAST):  # then no absolute values are needed
-            largest_S = op.Max(op.ReduceMax(x, [1], keepdims=0), least)
+            largest_S1 = op.Max(op.ReduceMax(x, [1], keepdims=1), least)
         else:
-            largest_S = op.Max(op.ReduceMax(op.Abs(x), [1], keepdims=0), SMALLEST)
-        scale_S = op.Mul(largest_S, 1 / STEPS)
-        zero_points_S = self._zero_points_S or self._zero_points(op, scale_S)
-        quantized = op.QuantizeLinear(x, scale_S, zero_points_S, axis=0)
-        return self._product(op, quantized, matrix, scale), op.Unsqueeze(scale_S, [1])
+            largest_S1 = op.Max(op.ReduceMax(op.Abs(x), [1], keepdims=1), SMALLEST)
+        scale_S1 = op.Mul(largest_S1, 1 / STEPS)
+        zero_points_S1 = self._zero_points_S1 or self._zero_points(op, scale_S1)
+        assert matrix.shape is not None  # an initializer's, or its transpose's
+        # A block as long as the row.
+        quantized = op.QuantizeLinear(x, scale_S1, zero_points_S1, axis=1, block_size=matrix.shape[0])
+        return self._product(op, quantized, matrix, scale), scale_S1
 
     def _product(self, op: OpBuilder, quantized: ir.Value, matrix: ir.Value, scale: ir.Value) -> ir.Value:
         product = op.Cast(op.MatMulInteger(quantized, matrix, self._zero_point(op)), to=ir.DataType.FLOAT)
@@ -185,7 +198,7 @@ class Int8Weights:
         return self._unit_1
 
     def _zero_points(self, op: OpBuilder, rows: ir.Value) -> ir.Value:
-        """The zero point once for each of [rows]."""
+        """The zero point once for each of [rows, 1]."""
         return op.Expand(self._zero_point(op), op.Shape(rows))
 
 

@@ -45,6 +45,9 @@ class _Taps:
     def linear(self, op: OpBuilder, name: str, x: ir.Value) -> ir.Value:
         return self._tapped(op, name, x, self._weights.linear(op, name, x))
 
+    def added(self, op: OpBuilder, name: str, x: ir.Value, residual: ir.Value) -> ir.Value:
+        return op.Add(residual, self.linear(op, name, x))
+
     def head(self, op: OpBuilder, x: ir.Value) -> Logits:
         return Logits(self._tapped(op, "lm_head", x, self._weights.head(op, x).scaled(op)))
 
