@@ -48,3 +48,23 @@ def test_no_module_imports_a_private_name():
         if name.name.startswith("_") and not name.name.endswith("__")
     ]
     assert not private
+
+
+NAMED = re.compile(r"(?<![\w.])(?:gptloop|benchmarks)(?:\.[a-z]\w*)+")
+
+
+def is_there(dotted: str) -> bool:
+    """A package or module, or what the text of its last one has."""
+    parts = dotted.split(".")
+    for end in range(len(parts), 0, -1):
+        path = ROOT.joinpath(*parts[:end])
+        module = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if module.exists():
+            return end == len(parts) or re.search(rf"\b{parts[end]}\b", module.read_text(encoding="utf-8")) is not None
+    return False
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_a_module_names_of_others_is_there(module):
+    """In docstrings and comments as well, which no import tells of."""
+    assert [name for name in NAMED.findall(module.read_text(encoding="utf-8")) if not is_there(name)] == []

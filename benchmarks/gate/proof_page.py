@@ -1,8 +1,7 @@
-"""What a person reads of a saved proof, and its place in the documentation's page."""
+"""What a person reads of a saved proof, in Markdown."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gate.proof import DRAWS, FEWEST_CAUGHT, MOST_FALSE_ALARMS, SLOWER, Proof, prove
-from gptloop.report import ReportError, write_files
+from gptloop.report import ReportError
 from gptloop.report.budgets import Budgets
 from gptloop.report.calibration import PROOF, Calibration, check_pair
 from gptloop.report.machine import machine_of
@@ -19,7 +18,7 @@ from gptloop.report.records import read_record
 from gptloop.report.text import hardware_text, versions_text
 from gptloop.report.verdicts import percent_text
 
-BLOCK = re.compile(r"(?<=<!-- proof -->\n).*?(?=<!-- end of proof -->)", re.DOTALL)
+BLOCK = "proof"  # the name of its marks in a page
 
 
 def rendered(path: Path, budgets: Budgets) -> str:
@@ -63,22 +62,6 @@ def rendered(path: Path, budgets: Budgets) -> str:
             f"{rest_s * 1e3:.0f} ms before the other side had its turn.",
         ]
     )
-
-
-def write_page(page: Path, text: str) -> None:
-    """Put the result between the page's marks.
-
-    Raises:
-        ReportError: If the page lacks them, or cannot be read or written.
-    """
-    try:
-        before = page.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ReportError(f"{page}: cannot be read: {error.strerror}") from error
-    after, count = BLOCK.subn(lambda _: f"\n{text}\n\n", before)
-    if count != 1:
-        raise ReportError(f"{page}: has no place for the proof (<!-- proof -->, a line of its own, and its end)")
-    write_files(page.parent, {page.name: after.encode()})
 
 
 def conclusion(proof: Proof) -> str:

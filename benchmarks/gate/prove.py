@@ -24,13 +24,14 @@ from benchmarks.gate.change import PROCESSES, REPORTS, ROUNDS
 from benchmarks.gate.pair import measure_pair
 from benchmarks.gate.prepare import prepare
 from benchmarks.gate.proof import ARMS
-from benchmarks.gate.proof_page import rendered, write_page
+from benchmarks.gate.proof_page import BLOCK, rendered
 from benchmarks.gate.work import CONTROL, TWO_SIDES, Files, work_of
 from benchmarks.measuring.measurement import Say
 from gptloop.report import ReportError, write_files
 from gptloop.report.budgets import Budgets, read_budgets
 from gptloop.report.calibration import PROOF
 from gptloop.report.machine import machine_of
+from gptloop.report.pages import with_block, write_pages
 from gptloop.report.records import read_record
 from gptloop.report.statistics import process_effect
 from gptloop.report.verdicts import FEWEST_PROCESSES, percent_text
@@ -60,7 +61,7 @@ def _prove(options: argparse.Namespace) -> int:
         _measure(path, budgets, facts, options)
     text = rendered(path, budgets)
     if not options.smoke:
-        write_page(options.page, text)
+        write_pages({options.page: with_block(options.page, BLOCK, text)})
     print_result(text)
     return 0
 

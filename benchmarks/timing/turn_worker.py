@@ -1,8 +1,8 @@
 """One side of a comparison in a process of its own: it loads, and is timed when its turn comes.
 
-Run by `benchmarks.gate.turns` as a file, with another tree's `gptloop` on PYTHONPATH perhaps: so it imports nothing of
-`benchmarks`, and of gptloop only what every revision has (`export`, `OnnxLoop`, `TorchLoop`). Reads one JSON object a
-line from standard input, and answers each with one line.
+Run by `benchmarks.gate.process` as a file, with another tree's `gptloop` on PYTHONPATH perhaps: so it imports nothing
+of `benchmarks`, and of gptloop only what every revision has (`export`, `OnnxLoop`, `TorchLoop`). Reads one JSON object
+a line from standard input, and answers each with one line.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from gptloop.cli.export import check_docstrings
 from gptloop.console import strict_json
 
 
@@ -25,7 +24,6 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Evaluate and print."""
-    check_docstrings()
     from gptloop.reference import by_layer  # noqa: PLC0415
     from gptloop.reference.evaluate import evaluate, render, source_of  # noqa: PLC0415
     from gptloop.reference.texts import read_ids, read_text  # noqa: PLC0415

@@ -33,23 +33,10 @@ def add_export(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Export."""
-    check_docstrings()
     # A signal would otherwise leave the unfinished files to the next export.
     with ended_by(signal.SIGTERM, signal.SIGHUP):
         _export(options)
     print(printable(str(options.output)))
-
-
-def check_docstrings() -> None:
-    """Refuse an interpreter in which transformers does not start.
-
-    Raises:
-        ValueError: If it was told to forget docstrings, which transformers reads.
-    """
-    if sys.flags.optimize > 1:
-        raise ValueError(
-            "transformers reads docstrings, which python -OO (PYTHONOPTIMIZE=2) leaves out: use -O at most"
-        )
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
 """Parts of hand-written pages that the report writes: what stands between two marks is what the saved runs say.
 
-Knows marks and the way from a page to a chart; `results` knows what is said.
+Knows marks and the way from a page to a chart; `results` knows what is said, and the gate what its proof says.
 """
 
 import os

@@ -116,8 +116,13 @@ def test_a_refusal_of_the_options_repeats_no_long_value(run, capsys, arguments):
     assert len(capsys.readouterr().err) < 5_000
 
 
-def test_an_interpreter_without_docstrings_is_refused(tmp_path):
-    command = [sys.executable, "-OO", "-m", "gptloop", "export", "gpt2", "--random-weights", "-o", tmp_path / "m.onnx"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+@pytest.mark.parametrize(
+    "command", [["export", "gpt2", "--random-weights", "-o", "m.onnx"], ["evaluate", "m.onnx", "--ids", "ids.txt"]]
+)
+def test_an_interpreter_without_docstrings_is_refused(tmp_path, command):
+    arguments = [sys.executable, "-OO", "-m", "gptloop", *command]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("gptloop: error: transformers reads docstrings")
+    assert done.stderr == (
+        "gptloop: error: transformers cannot be imported without docstrings: run Python without -OO (-O is fine)\n"
+    )

@@ -27,12 +27,12 @@ def suite(
 ) -> dict[str, Any]:
     """A run of the gated cases; the ONNX loop takes 1 s times `slower`."""
     of_case = changes.pop("of_case", {})
-    benchmarks = []
+    entries = []
     for case in cases:
         where = {"size": case.split()[0], "workload": case.split()[1], "group": case, **of_case}
-        benchmarks.append(benchmark("torch", tuple(2.0 * torch * spread), **where))
-        benchmarks.append(benchmark("onnx", tuple(slower * spread), **where))
-    return run(*benchmarks, at=at, **changes)
+        entries.append(benchmark("torch", tuple(2.0 * torch * spread), **where))
+        entries.append(benchmark("onnx", tuple(slower * spread), **where))
+    return run(*entries, at=at, **changes)
 
 
 def calibrate(folder: Path, spread: float) -> None:
