@@ -41,12 +41,12 @@ def printable(text: str, keep: str = "") -> str:
     )
 
 
-def one_line(message: str) -> str:
-    """A message as one printable line, its middle left out where it is longer than anybody reads."""
+def one_line(message: str, most: int = LONGEST_LINE) -> str:
+    """A message as one printable line, its middle left out where it has more characters than `most`."""
     line = printable(" ".join(message.split()))
-    if len(line) <= LONGEST_LINE:
+    if len(line) <= most:
         return line
-    start, end = line[: LONGEST_LINE * 3 // 4], line[-LONGEST_LINE // 5 :]
+    start, end = line[: most * 3 // 4], line[-most // 5 :]
     return f"{start} [... {len(line) - len(start) - len(end)} characters ...] {end}"
 
 

@@ -18,9 +18,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn, TextIO
 
-from gptloop.console import reader_may_leave
+from gptloop.console import one_line, reader_may_leave
 
-MOST_CHARACTERS = 600  # of a message
 _EXPECTED = (RuntimeError, ValueError, OSError)  # whose words were written for the reader
 
 
@@ -77,13 +76,6 @@ def whole(least: int, most: int = 100_000) -> Callable[[str], int]:
         return value
 
     return number
-
-
-def one_line(text: str, most: int = MOST_CHARACTERS) -> str:
-    """A text as one line of printable characters; of a long one, the beginning and the end."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(text.split()))
-    half = most // 2
-    return line if len(line) <= most else f"{line[:half]} ... {line[-half:]}"
 
 
 def print_result(text: str) -> None:

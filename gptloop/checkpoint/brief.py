@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from gptloop.console import printable
+
 REPEATED = 200  # characters, about two lines of a terminal
 
 
 def brief(text: object) -> str:
     """A text as a message may repeat it: without line ends and control characters, cut where it is long."""
     whole = str(text)
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(whole[:REPEATED].split()))
+    shown = printable(" ".join(whole[:REPEATED].split()))
     return shown if len(whole) <= REPEATED else f"{shown}... ({len(whole)} characters)"

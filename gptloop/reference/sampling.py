@@ -1,7 +1,7 @@
 """Sampling in PyTorch, by the same rule, in the same order and with the same numbers as the graph's.
 
-The graph's modules processors.py, sampling.py and stop.py are the other half of the parity; what is off costs no work
-here, either.
+The graph's modules processors.py, sampling.py, cuts.py, inverse_cdf.py and stop.py are the other half of the parity;
+what is off costs no work here, either.
 """
 
 from __future__ import annotations

@@ -7,15 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gptloop.console import reader_may_leave
+from gptloop.console import one_line, reader_may_leave
 from gptloop.report.disk import append_text
 from gptloop.report.errors import ReportError
-from gptloop.report.records import shortened
 from gptloop.report.write import write_report
 
 CANNOT_JUDGE = 2
 
-_LONGEST_LINE = 1000
 _MOST_LEFT_OUT = 20
 
 
@@ -84,10 +82,9 @@ def _print(text: str) -> None:
 
 def _say(words: str) -> None:
     """One line on standard error, if there is one: printable, and not longer than a few lines of a terminal."""
-    line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in " ".join(words.split()))
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr is not None:
-            print(f"gptloop.report: {shortened(line, _LONGEST_LINE)}", file=sys.stderr, flush=True)
+            print(f"gptloop.report: {one_line(words)}", file=sys.stderr, flush=True)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -21,6 +21,7 @@ from gptloop.report.text import (
     hardware_text,
     precision_text,
     ratio_text,
+    tokens_text,
     versions_text,
     weights_text,
     workload_text,
@@ -134,6 +135,13 @@ def _peer_cell(work: list[Row]) -> str:
     return f"{contender_title(best['contender'])}: {duration_text(best['median_s'])}"
 
 
+def _tokens(shown: pd.DataFrame) -> str:
+    """How many tokens a row has, where the table does not say it; what its `36 + 36 tokens` are, where it does."""
+    if len(shown[["prompt_len", "max_new_tokens"]].drop_duplicates()) == 1:
+        return f"A row has {tokens_text(shown)}."
+    return "Tokens of a row: prompt + new."
+
+
 def _grounds(shown: pd.DataFrame) -> str:
     """What the numbers of a table stand on, as a paragraph."""
     machine, rounds = shown["machine"].iloc[0], shown["rounds_s"].map(len)
@@ -144,5 +152,7 @@ def _grounds(shown: pd.DataFrame) -> str:
     words = (
         f"Measured on {hardware_text(machine)} ({versions_text(machine)}) with {weights_text(shown)}. A time is that "
         f"of a whole call, the median of {counted} interleaved rounds; a speedup is over the {over} in the same rounds."
+        f' {_tokens(shown)} The best peer is the fastest of Hugging Face, CTranslate2 and OpenVINO; "{DASH}" stands '
+        "where it was not measured."
     )
     return textwrap.fill(escape(words), 120, break_on_hyphens=False, break_long_words=False)

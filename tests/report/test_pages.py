@@ -114,8 +114,15 @@ def test_the_grounds_are_stated(tmp_path):
         "seeded random weights (random, seed 0)",
         "the median of 3 interleaved rounds",
         "fp32",
+        "A row has 36 prompt + 36 new tokens.",
     ):
         assert fact in words
+
+
+def test_the_grounds_say_what_two_numbers_of_tokens_are(tmp_path):
+    words = results_markdown(compared(tmp_path, *pair(), *pair(size="gpt2-large", prompt_len=16)))
+    assert "16 + 36 tokens" in words
+    assert "Tokens of a row: prompt + new." in words.replace("\n", " ")
 
 
 def test_a_hostile_name_stays_in_its_cell(tmp_path):
