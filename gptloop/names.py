@@ -39,7 +39,7 @@ META_WEIGHTS = "gptloop_weights"
 META_CONFIG = "gptloop_config"
 META_PRECISION = "gptloop_precision"
 META_OPSET = "gptloop_opset"
-META_FLAVOR = "gptloop_flavor"  # "standard", also where absent, or one of gptloop.graph.variants.lean's
+META_FLAVOR = "gptloop_flavor"  # "standard", also where absent, or one of LEAN_FLAVORS
 META_MAX_NEW_TOKENS = "gptloop_max_new_tokens"  # where it is fixed
 META_CALIBRATION = "gptloop_calibration"  # JSON: tokens and ids_sha256 of the text that showed ranges for int8
 META_TOKENIZER = "gptloop_tokenizer"  # name of the file beside the model; absent where there is none
@@ -48,6 +48,11 @@ META_TOKENIZER = "gptloop_tokenizer"  # name of the file beside the model; absen
 META_DATA_SHA256 = "gptloop_data_sha256"  # of the data file, or of the weights in the .onnx file
 META_GRAPH_SHA256 = "gptloop_graph_sha256"  # of the rest of the .onnx file (gptloop.model_file.content says of what)
 META_TOKENIZER_SHA256 = "gptloop_tokenizer_sha256"  # of the tokenizer's file
+
+# What an export may be asked for. The flavors beside "standard" are those of gptloop.graph.variants.lean.
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+LEAN_FLAVORS = ("lean", "fixed", "fused", "unrolled")
+FLAVORS = ("standard", *LEAN_FLAVORS)
 
 # The two graphs of gptloop.graph.variants.step, run by benchmarks.contenders.onnx_step. The prefill has the inputs
 # above, and outputs handed.*, which every step reads, and carried.*, which a step takes and gives back as

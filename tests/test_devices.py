@@ -49,6 +49,13 @@ def test_an_unknown_device_is_refused_by_name(tiny):
         TorchLoop(tiny.model, device="tpu")
 
 
+def test_a_long_device_is_not_repeated_in_full(tiny):
+    for open_loop in (lambda name: OnnxLoop(tiny.path, device=name), lambda name: TorchLoop(tiny.model, device=name)):
+        with pytest.raises(ValueError, match="device must be") as error:
+            open_loop("x" * 100_000)
+        assert len(str(error.value)) < 300
+
+
 def test_cuda_is_refused_where_onnx_runtime_has_none(tiny, monkeypatch):
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(ValueError, match=r"'cuda' was asked for.*CPUExecutionProvider\): install onnxruntime-gpu"):

@@ -7,6 +7,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from gptloop.checkpoint.checkpoint import Checkpoint
 from gptloop.checkpoint.module import from_module
+from gptloop.values import shown
 
 # The published configurations, as far as they differ from GPT2Config's defaults (which are gpt2's).
 SIZES: dict[str, dict[str, int]] = {
@@ -31,7 +32,7 @@ def random_checkpoint(size: str, seed: int = 0) -> Checkpoint:
 def random_model(size: str, seed: int = 0) -> GPT2LMHeadModel:
     """The same as a transformers module, in evaluation mode."""
     if size not in SIZES:
-        raise ValueError(f"unknown model size {size!r}; random weights come in {', '.join(SIZES)}")
+        raise ValueError(f"unknown model size {shown(size)}; random weights come in {', '.join(SIZES)}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return GPT2LMHeadModel(GPT2Config.from_dict(SIZES[size])).eval()

@@ -17,10 +17,10 @@ from gptloop.checkpoint.folder import check_path
 from gptloop.checkpoint.tokenizer import read_tokenizer
 from gptloop.exporter.calibration import Calibration, calibrate
 from gptloop.exporter.files import Progress, initial_tensors
-from gptloop.exporter.tensors import PRECISIONS, check_values, stored_tensors
+from gptloop.exporter.tensors import check_values, stored_tensors
 from gptloop.exporter.write import write_model
-from gptloop.graph.variants.lean import FLAVORS, build_lean
-from gptloop.values import whole_number
+from gptloop.graph.variants.lean import build_lean
+from gptloop.values import shown, whole_number
 
 PROTOBUF_MAX_BYTES = 2**31 - 1
 
@@ -68,8 +68,8 @@ def export(
         OSError: If the files cannot be written, as on a full disk; the model file and the cause are named.
     """
     path = Path(path)
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if precision not in names.PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(names.PRECISIONS)}, got {shown(precision)}")
     _check_flavor(flavor, precision, max_new_tokens)
     if calibration is not None and precision != "int8":
         raise ValueError(f"calibration is for precision 'int8', got precision {precision!r}")
@@ -99,7 +99,7 @@ def export(
 
 def _check_file(path: Path) -> None:
     if path.suffix != ".onnx":
-        raise ValueError(f"the model file must end in .onnx, got {path.name!r}")
+        raise ValueError(f"the model file must end in .onnx, got {shown(path.name)}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"no such folder: {path.parent}")
     if path.is_dir():
@@ -113,13 +113,14 @@ def _check_size(model: ir.Model) -> None:
 
 
 def _check_flavor(flavor: str, precision: str, max_new_tokens: int | None) -> None:
-    if flavor not in ("standard", *FLAVORS):
-        raise ValueError(f"flavor must be one of standard, {', '.join(FLAVORS)}, got {flavor!r}")
+    if flavor not in names.FLAVORS:
+        raise ValueError(f"flavor must be one of {', '.join(names.FLAVORS)}, got {shown(flavor)}")
     if flavor == "fused" and precision == "int8":
         raise ValueError("flavor 'fused' is for floating-point precisions, got precision 'int8'")
     if flavor != "unrolled":
         if max_new_tokens is not None:
-            raise ValueError(f"max_new_tokens is fixed in flavor 'unrolled' only, got {max_new_tokens} for {flavor!r}")
+            given = shown(max_new_tokens)
+            raise ValueError(f"max_new_tokens is fixed in flavor 'unrolled' only, got {given} for {flavor!r}")
     elif max_new_tokens is None:
         raise ValueError("flavor 'unrolled' needs max_new_tokens, the number of steps that are written out")
     else:

@@ -18,8 +18,6 @@ from gptloop.exporter.int8 import quantize
 from gptloop.graph.model import FLOAT_TYPES
 from gptloop.graph.weights import HEAD_MIX, INPUT_FACTORS, INPUT_LEAST, INPUT_SCALE, SCALE
 
-PRECISIONS = (*FLOAT_TYPES, "int8")
-
 
 def stored_tensors(
     checkpoint: Checkpoint, precision: str, calibration: Calibration | None = None

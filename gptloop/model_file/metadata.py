@@ -24,8 +24,6 @@ REQUIRED = (
     names.META_PRECISION,
     names.META_OPSET,
 )
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-FLAVORS = ("standard", "lean", "fixed", "fused", "unrolled")
 HASHES = (names.META_DATA_SHA256, names.META_GRAPH_SHA256, names.META_TOKENIZER_SHA256)
 SIZES = ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size")
 
@@ -53,8 +51,8 @@ def _check_words(path: Path, metadata: dict[str, str]) -> None:
         if key in metadata and not holds(metadata[key]):
             raise damaged(path, f"{key} is {shown(metadata[key])}, must be {bound}")
 
-    check(names.META_PRECISION, PRECISIONS.__contains__, f"one of {', '.join(PRECISIONS)}")
-    check(names.META_FLAVOR, FLAVORS.__contains__, f"one of {', '.join(FLAVORS)}")
+    check(names.META_PRECISION, names.PRECISIONS.__contains__, f"one of {', '.join(names.PRECISIONS)}")
+    check(names.META_FLAVOR, names.FLAVORS.__contains__, f"one of {', '.join(names.FLAVORS)}")
     check(names.META_OPSET, lambda text: text.isascii() and text.isdecimal() and len(text) < 4, "a number of an opset")
     for key in HASHES:
         check(key, lambda text: len(text) == 64 and set(text) <= set("0123456789abcdef"), "64 hexadecimal digits")

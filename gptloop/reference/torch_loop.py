@@ -15,6 +15,7 @@ from gptloop.checkpoint.config import query_scale
 from gptloop.reference.sampling import Sampler
 from gptloop.runtime.loop import Loop, Outputs
 from gptloop.runtime.request import Request
+from gptloop.values import shown
 
 ACTIVATIONS = {
     "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
@@ -183,7 +184,7 @@ class Padding:
 
 def _device(name: str) -> torch.device:
     if name not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {name!r}")
+        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {shown(name)}")
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device 'cuda' was asked for, but torch.cuda.is_available() is false")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -15,6 +15,7 @@ from pathlib import Path
 import onnxruntime as ort
 
 from gptloop.runtime.huge_pages import on_huge_pages
+from gptloop.values import shown
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 DEVICES = ("auto", "cpu", "cuda")
@@ -73,7 +74,7 @@ def open_session(
         ValueError: If the device is unknown, or it is "cuda" and CUDA cannot be used; what is missing is named.
     """
     if device not in DEVICES:
-        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {device!r}")
+        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {shown(device)}")
     if cpu_alone(device):
         options = options or ort.SessionOptions()
         # A plan of the memory of these shapes is of no use to the next step, which has others, but would be kept.

@@ -147,6 +147,13 @@ def test_an_unknown_precision_is_refused_with_the_known_ones(new, tmp_path):
         export(new, tmp_path / "model.onnx", precision="fp8")
 
 
+@pytest.mark.parametrize("argument", ["precision", "flavor"])
+def test_a_long_value_is_not_repeated_in_full(new, tmp_path, argument):
+    with pytest.raises(ValueError, match=f"{argument} must be one of") as error:
+        export(new, tmp_path / "model.onnx", **{argument: "x" * 100_000})
+    assert len(str(error.value)) < 300
+
+
 @pytest.mark.parametrize("name", ["model", "model.pt", "model.onnx.data", ".onnx"])
 def test_a_name_that_does_not_end_in_onnx_is_refused(new, tmp_path, name):
     with pytest.raises(ValueError, match=re.escape(f"must end in .onnx, got '{name}'")):

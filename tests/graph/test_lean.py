@@ -9,7 +9,7 @@ import pytest
 
 from gptloop import OnnxLoop, TorchLoop, export
 from gptloop.exporter.inspect import inspect, render
-from gptloop.graph.variants.lean import FLAVORS
+from gptloop.names import LEAN_FLAVORS
 from gptloop.runtime.cuda_graph import CapturedCalls
 from gptloop.runtime.lean_call import lean_feeds
 from gptloop.runtime.onnx_loop import ON_HOST
@@ -52,7 +52,7 @@ def open_flavor(tiny_model, tmp_path_factory):
     return open_
 
 
-@pytest.mark.parametrize("flavor", FLAVORS)
+@pytest.mark.parametrize("flavor", LEAN_FLAVORS)
 @pytest.mark.parametrize("call", CALLS.values(), ids=list(CALLS))
 def test_the_tokens_are_those_of_the_torch_loop(tiny, open_flavor, flavor, call):
     call = {"input_ids": IDS, "max_new_tokens": N, **call}
@@ -60,14 +60,14 @@ def test_the_tokens_are_those_of_the_torch_loop(tiny, open_flavor, flavor, call)
     np.testing.assert_array_equal(open_flavor(flavor).generate(**call), expected, strict=True)
 
 
-@pytest.mark.parametrize(("flavor", "new_tokens"), [*itertools.product(FLAVORS, [1, 2, 40])])
+@pytest.mark.parametrize(("flavor", "new_tokens"), [*itertools.product(LEAN_FLAVORS, [1, 2, 40])])
 def test_any_number_of_new_tokens(tiny, open_flavor, flavor, new_tokens):
     expected = tiny.torch.generate(IDS, max_new_tokens=new_tokens)
     found = open_flavor(flavor, new_tokens=new_tokens).generate(IDS, max_new_tokens=new_tokens)
     np.testing.assert_array_equal(found, expected, strict=True)
 
 
-@pytest.mark.parametrize("flavor", FLAVORS)
+@pytest.mark.parametrize("flavor", LEAN_FLAVORS)
 @pytest.mark.parametrize("changes", [{"activation_function": "relu"}, {"tie_word_embeddings": False}, {"n_layer": 1}])
 def test_other_configurations(tiny_model, open_flavor, flavor, changes):
     expected = TorchLoop(tiny_model(**changes), device="cpu").generate(IDS, max_new_tokens=N)
@@ -84,7 +84,7 @@ def test_a_lower_precision_gives_the_tokens_of_the_standard_graph(tiny, tmp_path
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("flavor", FLAVORS)
+@pytest.mark.parametrize("flavor", LEAN_FLAVORS)
 def test_no_step_branches_and_no_weight_stands_in_the_body(open_flavor, flavor):
     structure = inspect(open_flavor(flavor).path)
     assert structure.metadata["gptloop_flavor"] == flavor
@@ -123,7 +123,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("flavor", FLAVORS)
+@pytest.mark.parametrize("flavor", LEAN_FLAVORS)
 @pytest.mark.parametrize(("feature", "call"), REFUSED.items(), ids=list(REFUSED))
 def test_a_feature_that_a_flavor_lacks_is_refused_by_name(open_flavor, flavor, feature, call):
     with pytest.raises(ValueError, match=f"flavor '{flavor}' has no {feature}; flavor 'standard' has"):

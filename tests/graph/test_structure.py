@@ -9,8 +9,8 @@ from gptloop import export
 from gptloop.checkpoint import random_checkpoint
 from gptloop.checkpoint.seeded import SIZES
 from gptloop.exporter.inspect import inspect
-from gptloop.exporter.tensors import PRECISIONS
 from gptloop.graph import attention
+from gptloop.names import PRECISIONS
 
 
 @pytest.fixture(scope="module")

@@ -30,8 +30,6 @@ from gptloop.graph.scope import scope
 from gptloop.graph.variants import fused
 from gptloop.graph.variants.lean_steps import Draw, Steps, looped, unrolled
 
-FLAVORS = ("lean", "fixed", "fused", "unrolled")
-
 _I64, _F32 = ir.DataType.INT64, ir.DataType.FLOAT
 _INPUTS: dict[str, tuple[ir.DataType, list[int | str]]] = {
     names.INPUT_IDS: (_I64, ["B", "P"]),
@@ -45,13 +43,13 @@ _INPUTS: dict[str, tuple[ir.DataType, list[int | str]]] = {
 def build_lean(
     config: Any, tensors: Mapping[str, ir.TensorProtocol], precision: str, flavor: str, max_new_tokens: int | None
 ) -> ir.Model:
-    """Author a graph of one of `FLAVORS`.
+    """Author a graph of one of `gptloop.names.LEAN_FLAVORS`.
 
     Args:
         config: As `gptloop.graph.build`, like what follows.
         tensors: The checkpoint's tensors.
         precision: Theirs.
-        flavor: One of `FLAVORS`.
+        flavor: One of `gptloop.names.LEAN_FLAVORS`.
         max_new_tokens: Of "unrolled" only.
 
     Returns:
