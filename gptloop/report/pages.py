@@ -24,7 +24,7 @@ _NO_BRACKETS = str.maketrans("[]", "()")
 
 
 def results_block(compared: pd.DataFrame, folder: Path, page: Path) -> str:
-    """The table of results and one chart, as a page shows them.
+    """One chart and the table of results, as a page shows them.
 
     Args:
         compared: The frame of `compare.compare_cases`, of the newest run of each case.
@@ -36,7 +36,7 @@ def results_block(compared: pd.DataFrame, folder: Path, page: Path) -> str:
     way = os.path.relpath(folder.resolve() / "charts", page.resolve().parent)
     chart = f"{urllib.parse.quote(Path(way).as_posix())}/speedup-{machine.slug}.svg"
     alt = f"Speedup over the KV-cached PyTorch loop by model size, on {hardware_text(machine)}"
-    return f"{results_markdown(cases)}\n\n![{escape(alt.translate(_NO_BRACKETS))}]({chart})"
+    return f"![{escape(alt.translate(_NO_BRACKETS))}]({chart})\n\n{results_markdown(cases)}"
 
 
 def records_block(runs: pd.DataFrame) -> str:
