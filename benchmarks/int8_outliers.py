@@ -22,6 +22,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from gptloop import export
 from gptloop.reference.evaluate import evaluate
+from gptloop.report.disk import write_files
 
 CONFIG: dict[str, Any] = {"n_layer": 4, "n_embd": 192, "n_head": 6, "n_positions": 256, "vocab_size": 256}
 DROPOUT: dict[str, Any] = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
@@ -43,7 +44,8 @@ def main() -> None:
     model = train(text[:-HELD_BACK])
     rows = measure(model, text[-HELD_BACK:][:SCORED].numpy())
     facts = {"gptloop": metadata.version("gptloop"), "config": CONFIG, "tokens": SCORED - 1}
-    options.output.write_text(json.dumps({"gptloop_kind": "int8_outliers", **facts, "rows": rows}, indent=1) + "\n")
+    content = json.dumps({"gptloop_kind": "int8_outliers", **facts, "rows": rows}, indent=1) + "\n"
+    write_files(options.output.parent, {options.output.name: content.encode()})
     for row in rows:
         print(f"{row['outliers']:<34} {row['perplexity_change']:+.2%} {row['agreement']:.1%}")
 
