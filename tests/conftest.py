@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
     from gptloop import OnnxLoop
+
+# A pytest that a test starts is none of xdist's workers.
+os.environ.pop("PYTEST_XDIST_WORKER", None)
 
 # Abraham Lincoln, Gettysburg, 19 November 1863; its first two paragraphs.
 TEXT = """\

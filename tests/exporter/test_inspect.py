@@ -46,13 +46,13 @@ def test_nodes_per_layer_count_the_block_whole(structure):
     assert 15 < structure.nodes_per_layer < structure.body_nodes.total() / 2
     per_layer = {"Gemm": 4, "LayerNormalization": 2, "MatMul": 6, "Softmax": 1, "Gelu": 1}
     in_body = {op: count for (_, op), count in structure.body_nodes.items()}
-    # Beside the blocks: the LM head with its norm, and a softmax for each way to draw (among k or all)
-    # from each kind of logits (plain or processed).
+    # Beside the blocks: the LM head with its norm, and for each way to draw (among k or all) from each kind of logits
+    # (plain or processed) a softmax of all, of what is left, and of what may reach top_p.
     assert {op: in_body[op] - 2 * count for op, count in per_layer.items()} == {
         "Gemm": 1,
         "LayerNormalization": 1,
         "MatMul": 0,
-        "Softmax": 4,
+        "Softmax": 12,
         "Gelu": 0,
     }
 
