@@ -13,6 +13,7 @@ from transformers import AutoTokenizer
 
 from gptloop.checkpoint.brief import brief
 from gptloop.checkpoint.clean_up import add_clean_up
+from gptloop.checkpoint.config import read_config
 from gptloop.checkpoint.folder import file_in
 from gptloop.checkpoint.hub import TOKENIZER
 from gptloop.checkpoint.quiet import quiet_transformers
@@ -48,7 +49,12 @@ def read_tokenizer(directory: Path, vocab_size: int | None = None) -> bytes | No
                 file_in(directory, file.name)
         check_ids(directory)
         with quiet_transformers():
-            loaded = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+            # With its own reading of config.json, transformers would make room for num_labels' names.
+            config_file = file_in(directory, "config.json")
+            config = read_config(config_file) if config_file.is_file() else None
+            loaded = AutoTokenizer.from_pretrained(
+                directory, config=config, local_files_only=True, trust_remote_code=False
+            )
     except Exception as error:  # tokenizers raises nothing more special
         raise ValueError(f"the tokenizer in {directory} cannot be read: {brief(error)}") from error
     tokenizer: Tokenizer | None = getattr(loaded, "backend_tokenizer", None)

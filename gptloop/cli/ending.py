@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -37,7 +38,7 @@ def run(command: Callable[[], None]) -> int:
     """
     prepare_streams()
     try:
-        with reader_may_leave():
+        with reader_may_leave(), _plain_warnings():
             command()
     except SystemExit:
         raise
@@ -45,11 +46,28 @@ def run(command: Callable[[], None]) -> int:
         if os.environ.get(SHOW_TRACEBACK):
             traceback.print_exc()
         if interrupt := _interrupt_behind(error):
-            print("gptloop: interrupted", file=sys.stderr)
+            _say("gptloop: interrupted")
             return 128 + getattr(interrupt, "number", signal.SIGINT)
-        print(f"gptloop: error: {one_line(_message(error))}", file=sys.stderr)
+        _say(f"gptloop: error: {one_line(_message(error))}")
         return 2
     return 0
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Have each warning be one printable line, without the line of code that it came from."""
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"gptloop: warning: {one_line(str(message))}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
+
+
+def _say(line: str) -> None:
+    """A line on standard error; where that is full, the exit code says it alone."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def _interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:

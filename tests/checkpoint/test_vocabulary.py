@@ -30,6 +30,13 @@ def add(folder, *tokens, special):
     return len(tokenizer)
 
 
+def test_a_tokenizer_is_read_without_what_config_json_says_of_labels(trained, folder):
+    """Transformers would make names for as many labels as `num_labels`, in tens of GB, and take `id2label` apart."""
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"id2label": 5, "label2id": "x", "dtype": 3}))
+    assert read_tokenizer(folder) == read_tokenizer(trained.directory)
+
+
 # Beyond the embedding
 
 

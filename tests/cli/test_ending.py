@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 from command_line import error_of
@@ -71,6 +72,16 @@ def test_whatever_is_raised_is_one_line_and_exit_code_2(capsys, monkeypatch, err
     monkeypatch.setenv(ending.SHOW_TRACEBACK, "1")
     assert main(["inspect", "model.onnx"]) == 2
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_warning_is_one_printable_line(capsys):
+    before, said = warnings.formatwarning, []
+    message = "\x1b[2J\nmodel: " + LONG
+    code = ending.run(lambda: said.append(warnings.formatwarning(UserWarning(message), UserWarning, "export.py", 3)))
+    assert (code, warnings.formatwarning) == (0, before)
+    assert said[0].startswith(r"gptloop: warning: \x1b[2J model: 999")
+    assert said[0].count("\n") == 1
+    assert len(said[0]) < 1_200
 
 
 def test_an_interrupt_that_a_library_turned_into_an_error_is_one(capsys, monkeypatch):

@@ -65,6 +65,7 @@ def test_a_prompt_of_half_characters_is_named(trained):
         ("generate FILE --ids 1 >&-", 2, "standard output is closed"),
         ("inspect FILE >/dev/full", 2, "No space left on device"),
         ("inspect nowhere 2>&-", 2, None),
+        ("inspect nowhere 2>/dev/full", 2, None),
     ],
 )
 def test_a_stream_that_cannot_be_used_is_one_line(tiny, command, code, said):
