@@ -16,6 +16,7 @@ ATTENTION_MASK = "attention_mask"  # int64 [B, P], 1 for a token, 0 for left pad
 MAX_NEW_TOKENS = "max_new_tokens"  # int64 [1]
 MIN_NEW_TOKENS = "min_new_tokens"  # int64 [1]; no end of text among the first so many
 NUM_RETURN_SEQUENCES = "num_return_sequences"  # int64 [1]
+FIRST_CANDIDATE = "first_candidate"  # int64 [1]; number of the first candidate: how many earlier calls have had
 TEMPERATURE = "temperature"  # float32 [B] or [1]; 0 is greedy
 TOP_K = "top_k"  # int64 [B] or [1]; 0 keeps the whole vocabulary
 TOP_P = "top_p"  # float32 [B] or [1]; 1 keeps all

@@ -54,6 +54,7 @@ def test_both_loops_take_the_same_call():
         "max_new_tokens",
         "attention_mask",
         "num_return_sequences",
+        "first_candidate",
         "temperature",
         "top_k",
         "top_p",

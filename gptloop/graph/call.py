@@ -34,19 +34,21 @@ def on_host(op: OpBuilder, call: Call, x: ir.Value | int) -> ir.Value:
     return op.Add(x, op.Sub(call.B, call.B))
 
 
-def uniforms(op: OpBuilder, seed: ir.Value, call: Call) -> ir.Value:
+def uniforms(op: OpBuilder, seed: ir.Value, call: Call, first_candidate: ir.Value | int = 0) -> ir.Value:
     """The call's uniform numbers, one per row and step; float32 [N, S, 1].
 
-    Keyed by the prompt's seed and counted by (candidate, step), as gptloop.runtime.threefry has it.
+    Keyed by the prompt's seed and counted by (candidate, step), as gptloop.runtime.threefry has it; candidates from
+    `first_candidate` on, int64 [1].
     """
 
-    def count(size_1: ir.Value) -> threefry.Word:
+    def count(size_1: ir.Value, first: ir.Value | int = 0) -> threefry.Word:
         # Not Range, which a GPU's runtime computes on the GPU: one copy for each of the numbers' bitwise operators.
         ones = op.Tile(on_host(op, call, 1), size_1)
-        values = op.Cast(op.Sub(op.CumSum(ones, 0), 1), to=ir.DataType.INT32)
+        before = 1 if isinstance(first, int) else op.Sub([1], on_host(op, call, first))
+        values = op.Cast(op.Sub(op.CumSum(ones, 0), before), to=ir.DataType.INT32)
         return threefry.Word(op.Div(values, threefry.LIMB), op.Mod(values, threefry.LIMB))
 
     key = threefry.words_of_int64(op, op.Unsqueeze(on_host(op, call, seed), [0, 2]))  # [1, B, 1]
     step = threefry.Word(*(op.Unsqueeze(limb, [1, 2]) for limb in count(call.N)))  # [N, 1, 1]
-    word, _ = threefry.threefry2x32(op, key, (count(call.R), step))  # [N, B, R]
+    word, _ = threefry.threefry2x32(op, key, (count(call.R, first_candidate), step))  # [N, B, R]
     return op.Reshape(threefry.uniform(op, word), op.Concat(on_host(op, call, call.N), [-1], [1], axis=0))

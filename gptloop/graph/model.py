@@ -35,6 +35,7 @@ INPUTS: dict[str, tuple[ir.DataType, list[int | str]]] = {
     names.MAX_NEW_TOKENS: (_I64, [1]),
     names.MIN_NEW_TOKENS: (_I64, [1]),
     names.NUM_RETURN_SEQUENCES: (_I64, [1]),
+    names.FIRST_CANDIDATE: (_I64, [1]),
     names.TEMPERATURE: (_F32, ["B_temperature"]),
     names.TOP_K: (_I64, ["B_top_k"]),
     names.TOP_P: (_F32, ["B_top_p"]),

@@ -52,7 +52,7 @@ class Rules(NamedTuple):
             penalized = op.Not(op.Equal(op.Squeeze(penalty), 1.0))
             min_new_tokens = op.Where(end.active, min_new_tokens, 0)
         with scope(op, "uniforms"):
-            uniforms_NS1 = uniforms(op, inputs[names.SEED], call)
+            uniforms_NS1 = uniforms(op, inputs[names.SEED], call, inputs[names.FIRST_CANDIDATE])
         return cls(uniforms_NS1, settings, end, prompt_SP, penalty, penalized, min_new_tokens)
 
     def first(self, op: OpBuilder, logits_BV: Logits, call: Call) -> Stopped:

@@ -56,7 +56,8 @@ class Step:
         self._top_k = 1 if greedy else int(request.top_k[prompt]) or len(exact)
         self._top_p, self._min_p = float(request.top_p[prompt]), request.min_p
         self._exact, self._rounded = (_processed(logits, request, seen, at.step) for logits in (exact, rounded))
-        self._number = uniforms(request.seed[prompt : prompt + 1], candidate + 1, at.step + 1)[0, candidate, at.step]
+        number = request.first_candidate + candidate
+        self._number = uniforms(request.seed[prompt : prompt + 1], 1, at.step + 1, number)[0, 0, at.step]
 
     def explains(self, token: int) -> bool:
         """Whether the token is drawn once kept ids and running sum may be off by the float32 error, 4 times over."""

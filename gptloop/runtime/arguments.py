@@ -22,6 +22,8 @@ class Arguments(TypedDict, total=False):
     attention_mask: [B, P], 1 for a token, 0 for padding, which must be on the left; None where all are tokens.
         A padded prompt gives the same tokens as the prompt alone.
     num_return_sequences: R candidates of each prompt, at least 1.
+    first_candidate: The number of the first one: 0, or how many an earlier call has generated, to go on with the
+        candidates that a call for all of them would have. first_candidate + num_return_sequences is at most 2^31 - 1.
     temperature: Divides the logits; 0 is greedy. One number, or one per prompt.
     top_k: How many of the most likely tokens are drawn from, equally likely ones by lower id; 0 to V, 0 for the
         whole vocabulary. One number, or one per prompt. Not given, it is V where that is below the default.
@@ -40,6 +42,7 @@ class Arguments(TypedDict, total=False):
     max_new_tokens: Required[int]
     attention_mask: npt.ArrayLike | None
     num_return_sequences: int
+    first_candidate: int
     temperature: float | Sequence[float]
     top_k: int | Sequence[int]
     top_p: float | Sequence[float]
@@ -54,6 +57,7 @@ class Arguments(TypedDict, total=False):
 DEFAULTS: dict[str, Any] = {
     "attention_mask": None,
     "num_return_sequences": 1,
+    "first_candidate": 0,
     "temperature": 1.0,
     "top_k": 50,
     "top_p": 1.0,

@@ -16,7 +16,9 @@ from tokenizers import Tokenizer
 
 from gptloop import names
 from gptloop.runtime.onnx_loop import OnnxLoop
+from gptloop.runtime.request import CANDIDATES_MAX
 from gptloop.runtime.tokenizer import open_tokenizer
+from gptloop.values import whole_number
 
 ROWS = 64  # candidates generated at once: those of a long list of prompts would fill the memory with their KV caches
 
@@ -120,7 +122,7 @@ class Completer:
         settings |= {"num_return_sequences": num_return_sequences, "eos_token_id": eos_token_ids}
         for number, ids in enumerate(prompts, 1):
             try:
-                self.loop.check([ids], seed=seed + number - 1, **settings)
+                self.loop.check([ids], seed=seed + number - 1, **self._turn(settings))
             except ValueError as error:
                 if not self._would_run(seed, settings):
                     raise
@@ -135,10 +137,16 @@ class Completer:
         room = self.loop.bounds.n_positions - max_new_tokens
         return [ids[-room:] if room > 0 else ids for ids in prompts]
 
+    def _turn(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """The last turn of a prompt's candidates, which has their highest numbers."""
+        R = whole_number("num_return_sequences", settings["num_return_sequences"], 1, CANDIDATES_MAX)
+        first = (R - 1) // ROWS * ROWS
+        return {**settings, "num_return_sequences": R - first, "first_candidate": first}
+
     def _would_run(self, seed: int, settings: dict[str, Any]) -> bool:
         """Whether nothing is wrong with the settings themselves."""
         try:
-            self.loop.check([[0]], seed=seed, **settings)
+            self.loop.check([[0]], seed=seed, **self._turn(settings))
         except ValueError:
             return False
         return True
@@ -147,18 +155,19 @@ class Completer:
         self, prompts: Sequence[Sequence[int]], seed: int, settings: dict[str, Any], tokenizer: Tokenizer | None
     ) -> Iterator[list[Candidate]]:
         R = settings["num_return_sequences"]
-        at_once = max(1, ROWS // max(1, R))
+        at_once = max(1, ROWS // R)
         for first in range(0, len(prompts), at_once):
             input_ids, attention_mask = left_padded(prompts[first : first + at_once])
-            seeds = range(seed + first, seed + first + len(input_ids))
-            generation = self.loop.generate(
-                input_ids, attention_mask=attention_mask, seed=list(seeds), return_logprobs=True, **settings
-            )
-            rows = zip(generation.tokens.tolist(), generation.logprobs, generation.raw_logprobs, strict=True)
-            candidates = [
-                _candidate(tokens, settings["eos_token_id"], tokenizer, *logprobs) for tokens, *logprobs in rows
-            ]
-            yield from (candidates[start : start + R] for start in range(0, len(candidates), R))
+            call = {"attention_mask": attention_mask, "seed": list(range(seed + first, seed + first + len(input_ids)))}
+            of_each: list[list[Candidate]] = [[] for _ in input_ids]
+            for first_candidate in range(0, R, ROWS):  # more than one turn where there is one prompt
+                turn = {"num_return_sequences": min(ROWS, R - first_candidate), "first_candidate": first_candidate}
+                generation = self.loop.generate(input_ids, return_logprobs=True, **{**settings, **call, **turn})
+                rows = zip(generation.tokens.tolist(), generation.logprobs, generation.raw_logprobs, strict=True)
+                for row, (tokens, *logprobs) in enumerate(rows):
+                    candidate = _candidate(tokens, settings["eos_token_id"], tokenizer, *logprobs)
+                    of_each[row // turn["num_return_sequences"]].append(candidate)
+            yield from of_each
 
 
 def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

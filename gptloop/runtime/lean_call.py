@@ -29,6 +29,7 @@ def lean_feeds(request: Request, flavor: str, max_new_tokens: int | None) -> dic
     greedy = bool((request.temperature == 0).all())
     refused = {
         "eos_token_id": bool(request.eos_token_ids),
+        "first_candidate": request.first_candidate > 0,
         "return_logprobs": request.return_logprobs,
         "repetition_penalty": request.repetition_penalty != 1,
         "min_p": request.min_p > 0,

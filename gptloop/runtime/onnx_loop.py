@@ -85,6 +85,7 @@ class OnnxLoop(Loop):
         self.flavor = self.metadata.get(names.META_FLAVOR, "standard")
         fixed = self.metadata.get(names.META_MAX_NEW_TOKENS)
         self._max_new_tokens = None if fixed is None else int(fixed)
+        self._inputs = {value.name for value in self.session.get_inputs()}
         self.device = "cuda" if CUDA in self.session.get_providers() else "cpu"
         self._captured = CapturedCalls(self.session, ON_HOST, self.device) if self.flavor == "unrolled" else None
 
@@ -101,7 +102,7 @@ class OnnxLoop(Loop):
         if self._weights:
             self._weights.check()
         lean = self.flavor != "standard"
-        inputs = lean_feeds(request, self.flavor, self._max_new_tokens) if lean else feeds(request)
+        inputs = lean_feeds(request, self.flavor, self._max_new_tokens) if lean else self._feeds(request)
         wanted = [names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS] if request.return_logprobs else [names.SEQUENCES]
         if self._captured:
             shape = (*request.input_ids.shape[:1], request.num_return_sequences, request.max_new_tokens)
@@ -112,6 +113,14 @@ class OnnxLoop(Loop):
         if not request.return_logprobs:
             outputs += [np.zeros(outputs[0].shape, np.float32)] * 2
         return Outputs(*outputs)
+
+    def _feeds(self, request: Request) -> dict[str, npt.NDArray[Any]]:
+        inputs = feeds(request)
+        if names.FIRST_CANDIDATE not in self._inputs:  # a file of before there was one
+            if request.first_candidate:
+                raise ValueError(f"{self.path} has no input first_candidate: export it again")
+            del inputs[names.FIRST_CANDIDATE]
+        return inputs
 
 
 def run_bound(
@@ -142,6 +151,7 @@ def feeds(request: Request) -> dict[str, npt.NDArray[Any]]:
         names.MAX_NEW_TOKENS: np.array([request.max_new_tokens]),
         names.MIN_NEW_TOKENS: np.array([request.min_new_tokens]),
         names.NUM_RETURN_SEQUENCES: np.array([request.num_return_sequences]),
+        names.FIRST_CANDIDATE: np.array([request.first_candidate]),
         names.TEMPERATURE: request.temperature,
         names.TOP_K: request.top_k,
         names.TOP_P: request.top_p,

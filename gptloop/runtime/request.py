@@ -16,6 +16,7 @@ from gptloop.runtime.arguments import Arguments, with_defaults
 from gptloop.values import float32, number, per_prompt, shape_of, shape_text, shown, whole_number
 
 SEED_MAX = 2**63 - 1
+CANDIDATES_MAX = 2**31 - 1  # the graph counts them in int32
 # The bounds hold for a value as float32, which is what a call uses: np.float32(1e-5) is a little below 1e-5.
 TEMPERATURE_MIN, TEMPERATURE_MAX = 1e-5, 1e38  # beyond them, a float32 logit over the temperature may overflow
 PENALTY_MIN, PENALTY_MAX = 1e-5, 1e5  # likewise for a penalized logit
@@ -38,6 +39,7 @@ class Request:
         max_new_tokens: N.
         min_new_tokens: No end of text among the first so many.
         num_return_sequences: R.
+        first_candidate: The number of the first of them.
         temperature: float32 [B].
         top_k: int64 [B].
         top_p: float32 [B].
@@ -54,6 +56,7 @@ class Request:
     max_new_tokens: int
     min_new_tokens: int
     num_return_sequences: int
+    first_candidate: int
     temperature: npt.NDArray[np.float32]
     top_k: npt.NDArray[np.int64]
     top_p: npt.NDArray[np.float32]
@@ -89,6 +92,7 @@ def check_request(
             f"prompt_len {prompt_len} + max_new_tokens {new_tokens} = {prompt_len + new_tokens} "
             f"is above the model's n_positions {bounds.n_positions}"
         )
+    candidates = whole_number("num_return_sequences", given["num_return_sequences"], 1, CANDIDATES_MAX)
     eos_token_ids = _check_eos(given["eos_token_id"], bounds.vocab_size)
     if not isinstance(return_logprobs, bool):
         raise ValueError(f"return_logprobs must be True or False, got {shown(return_logprobs)}")
@@ -97,7 +101,10 @@ def check_request(
         attention_mask=_check_mask(given["attention_mask"], ids.shape),
         max_new_tokens=new_tokens,
         min_new_tokens=_check_min_new_tokens(given["min_new_tokens"], new_tokens, eos_token_ids, bounds),
-        num_return_sequences=whole_number("num_return_sequences", given["num_return_sequences"], at_least=1),
+        num_return_sequences=candidates,
+        first_candidate=whole_number(
+            "first_candidate", given["first_candidate"], at_least=0, at_most=CANDIDATES_MAX - candidates
+        ),
         temperature=_check_temperature(per_prompt("temperature", given["temperature"], prompts)),
         top_k=_check_top_k(per_prompt("top_k", given["top_k"], prompts), bounds.vocab_size),
         top_p=_check_top_p(per_prompt("top_p", given["top_p"], prompts)),

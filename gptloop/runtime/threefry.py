@@ -39,19 +39,23 @@ def threefry2x32(
     return x0, x1
 
 
-def uniforms(seed: npt.NDArray[np.int64], candidates: int, steps: int) -> npt.NDArray[np.float32]:
+def uniforms(
+    seed: npt.NDArray[np.int64], candidates: int, steps: int, first_candidate: int = 0
+) -> npt.NDArray[np.float32]:
     """The numbers that one `generate` call draws with.
 
     Args:
         seed: int64 [B], one per prompt, 0 to 2^63 - 1.
         candidates: Candidates per prompt, R.
         steps: New tokens per candidate, N.
+        first_candidate: The number of the first one.
 
     Returns:
         float32 [B, R, N] in [0, 1), each a multiple of 2^-24.
     """
     bits = seed.astype(np.uint64)[:, None, None]
     key = bits.astype(np.uint32), (bits >> np.uint64(32)).astype(np.uint32)
-    counter = np.arange(candidates, dtype=np.uint32)[:, None], np.arange(steps, dtype=np.uint32)
+    numbers = np.arange(first_candidate, first_candidate + candidates, dtype=np.uint32)
+    counter = numbers[:, None], np.arange(steps, dtype=np.uint32)
     word, _ = threefry2x32(key, counter)
     return (word >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
