@@ -29,9 +29,8 @@ class Sampler:
         def per_row(x: torch.Tensor) -> torch.Tensor:
             return x.to(device).repeat_interleave(R, 0)
 
-        numbers = torch.from_numpy(
-            uniforms(request.seed, R, request.max_new_tokens, request.first_candidate)
-        )  # [B, R, N]
+        N, first = request.max_new_tokens, request.first_candidate
+        numbers = torch.from_numpy(uniforms(request.seed, R, N, first))  # [B, R, N]
         self._uniforms = numbers.reshape(-1, request.max_new_tokens, 1).to(device)
         temperature, top_k, top_p = (
             per_row(torch.from_numpy(x)).unsqueeze(1) for x in (request.temperature, request.top_k, request.top_p)

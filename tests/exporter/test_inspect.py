@@ -137,6 +137,7 @@ def test_inputs_outputs_and_opsets_are_the_files(structure):
         ("max_new_tokens", "int64 [1]"),
         ("min_new_tokens", "int64 [1]"),
         ("num_return_sequences", "int64 [1]"),
+        ("first_candidate", "int64 [1]"),
         ("temperature", "float [B_temperature]"),
         ("top_k", "int64 [B_top_k]"),
         ("top_p", "float [B_top_p]"),

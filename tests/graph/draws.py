@@ -109,6 +109,7 @@ def torch_sampler(rows: int, **settings: Any) -> Sampler:
         max_new_tokens=1,
         min_new_tokens=0,
         num_return_sequences=1,
+        first_candidate=0,
         **{
             name: np.broadcast_to(np.asarray(given[name], np.int64 if name == "top_k" else np.float32), rows).copy()
             for name in ("temperature", "top_k", "top_p")
