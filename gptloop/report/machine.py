@@ -35,13 +35,15 @@ class Machine:
     cuda: str | None
     threads: int
     versions: tuple[tuple[str, str], ...]
-    # Those that decide how fast int8 and bfloat16 are. Not compared: early runs do not name them.
-    cpu_features: tuple[str, ...] | None = dataclasses.field(default=None, compare=False)
+    # Those that decide how fast int8 and bfloat16 are: one name may stand for CPUs of several generations. Early runs
+    # have None, and are of another machine, then.
+    cpu_features: tuple[str, ...] | None = None
 
     @property
     def slug(self) -> str:
         """A short name for files: device and model for the reader, a hash of what is compared for certainty."""
-        compared = [getattr(self, field.name) for field in dataclasses.fields(self) if field.compare]
+        facts = [getattr(self, field.name) for field in dataclasses.fields(self)]
+        compared = facts if self.cpu_features else facts[:-1]
         digest = hashlib.sha256(json.dumps(compared).encode()).hexdigest()[:8]
         plain = re.sub(r"\((r|tm|c)\)|\bprocessor\b|\bcpu\b|@.*", " ", (self.gpu or self.cpu).lower())
         model = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:24].strip("-")

@@ -95,7 +95,8 @@ def hardware_text(machine: Machine) -> str:
     """The machine's hardware and threads in one line."""
     threads = f"{machine.threads} {'thread' if machine.threads == 1 else 'threads'}"
     if machine.gpu is None:
-        return f"CPU {machine.cpu}, {threads}"
+        features = f" ({', '.join(machine.cpu_features)})" if machine.cpu_features else ""
+        return f"CPU {machine.cpu}{features}, {threads}"
     facts = [f"{name} {value}" for name, value in (("CUDA", machine.cuda), ("driver", machine.driver)) if value]
     return ", ".join([f"GPU {machine.gpu}", *facts, f"host {machine.cpu}", threads])
 

@@ -64,9 +64,12 @@ def test_a_cpu_is_named_by_what_it_tells(told, what, name, features):
     assert machine_of(facts).cpu_features == (None if features is None else tuple(features))
 
 
-def test_a_machine_stays_the_same_when_its_features_become_known():
-    before = machine_of(saved_facts())
-    after = machine_of({**saved_facts(), "cpu_features": ["AVX2"]})
-    assert before == after
-    assert before.slug == after.slug
-    assert before.cpu_features is None
+def test_cpus_of_one_name_and_other_features_are_other_machines():
+    """Early runs name no features, and keep the names of their files."""
+    early, plain, vnni = (
+        machine_of({**saved_facts(), "cpu_features": features})
+        for features in (None, ["AVX2"], ["AVX512-VNNI", "AVX2"])
+    )
+    assert early == machine_of(saved_facts())
+    assert early.slug == machine_of(saved_facts()).slug
+    assert len({early, plain, vnni}) == len({one.slug for one in (early, plain, vnni)}) == 3
