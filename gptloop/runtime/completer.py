@@ -15,6 +15,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from gptloop import names
+from gptloop.runtime.memory import check_results
 from gptloop.runtime.onnx_loop import OnnxLoop
 from gptloop.runtime.request import CANDIDATES_MAX
 from gptloop.runtime.tokenizer import open_tokenizer
@@ -140,6 +141,7 @@ class Completer:
     def _turn(self, settings: dict[str, Any]) -> dict[str, Any]:
         """The last turn of a prompt's candidates, which has their highest numbers."""
         R = whole_number("num_return_sequences", settings["num_return_sequences"], 1, CANDIDATES_MAX)
+        check_results(R, 1 if settings["eos_token_id"] else settings["max_new_tokens"])
         first = (R - 1) // ROWS * ROWS
         return {**settings, "num_return_sequences": R - first, "first_candidate": first}
 

@@ -16,6 +16,7 @@ from gptloop.runtime.request import Request
 # Where a container's limit stands, by version of Linux's control groups.
 LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 FLOAT32_BYTES, INT64_BYTES = 4, 8
+CANDIDATE_BYTES = 200  # of Python objects for one result, without its tokens
 
 
 def check_memory(request: Request, config: Mapping[str, Any], number_bytes: int) -> None:
@@ -47,6 +48,16 @@ def bytes_at_least(request: Request, config: Mapping[str, Any], number_bytes: in
     cache = 2 * config["n_layer"] * config["n_embd"] * positions * number_bytes
     logits = S * config["vocab_size"] * FLOAT32_BYTES
     return cache + logits + S * surely * INT64_BYTES + S * N * FLOAT32_BYTES
+
+
+def check_results(candidates: int, new_tokens: int) -> None:
+    """Refuse more candidates of one prompt than there is memory to hold once they are generated; as `check_memory`."""
+    needed, available = candidates * (CANDIDATE_BYTES + new_tokens * INT64_BYTES), memory_bytes()
+    if needed > available:
+        raise ValueError(
+            f"num_return_sequences {candidates} with max_new_tokens {new_tokens} takes at least {needed / 1e9:,.1f} GB "
+            f"to hold, this machine has {available / 1e9:,.1f} GB"
+        )
 
 
 @functools.cache

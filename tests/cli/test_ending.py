@@ -101,9 +101,10 @@ def test_an_interrupt_that_a_library_turned_into_an_error_is_one(capsys, monkeyp
     [
         (["--threads", 10**6], "threads must be at most "),
         (["--threads", 2**31], f"got {2**31}"),
-        (["-n", 10**11], f"num_return_sequences {10**11} of 1 prompts with max_new_tokens 20 takes at least"),
-        (["-n", 2**62], "this machine has"),
-        (["-n", 2**64], "num_return_sequences must be at most 2^63 - 1"),
+        (["-n", 10**9], f"num_return_sequences {10**9} with max_new_tokens 20 takes at least 360.0 GB to hold"),
+        (["-n", 2**31 - 1], "this machine has"),
+        (["-n", 10**11], f"num_return_sequences must be at most {2**31 - 1}, got {10**11}"),
+        (["-n", 2**64], f"num_return_sequences must be at most {2**31 - 1}"),
         (["--seed", "9" * 4_000], "seed must be at most 2^63 - 1, got 999"),
         (["--top-k", "9" * 4_000], "(4000 characters)"),
     ],
