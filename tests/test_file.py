@@ -138,6 +138,7 @@ def test_the_graph_has_the_inputs_and_the_output_that_were_agreed(tiny):
         "max_new_tokens": ("INT64", [1]),
         "min_new_tokens": ("INT64", [1]),
         "num_return_sequences": ("INT64", [1]),
+        "first_candidate": ("INT64", [1]),
         "temperature": ("FLOAT", ["B_temperature"]),
         "top_k": ("INT64", ["B_top_k"]),
         "top_p": ("FLOAT", ["B_top_p"]),
