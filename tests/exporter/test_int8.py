@@ -125,3 +125,19 @@ def test_int8_costs_a_trained_model_next_to_nothing(trained, tmp_path):
     assert result.source_perplexity < 2
     assert result.perplexity_change <= 0.01
     assert result.agreement >= 0.99
+
+
+def test_an_older_int8_file_still_generates_but_is_not_evaluated(tiny, tmp_path):
+    """Its tensors were those of the checkpoint itself: here they are called otherwise."""
+    path = export(tiny.model, tmp_path / "model.onnx", precision="int8", single_file=True)
+    expected = OnnxLoop(path).generate(IDS, max_new_tokens=3)
+    model = onnx.load(path)
+    content = model.SerializeToString().replace(b".input_scale", b".input_older")
+    model.ParseFromString(content)
+    kept = [entry for entry in model.metadata_props if not entry.key.endswith("_sha256")]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    onnx.save(model, path)
+    np.testing.assert_array_equal(OnnxLoop(path).generate(IDS, max_new_tokens=3), expected)
+    with pytest.raises(ValueError, match=r"int8 file of an older version.*export it again"):
+        evaluate(path, tiny.model, IDS.ravel())
