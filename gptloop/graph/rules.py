@@ -27,7 +27,7 @@ class Rules(NamedTuple):
     prompt_SP: ir.Value  # int64, the prompt's tokens, padding replaced by one of them
     repetition_penalty: ir.Value  # float32 [1]
     penalized: ir.Value  # bool []
-    min_new_tokens: ir.Value  # int64 [], 0 without an end of text
+    min_new_tokens: ir.Value  # int64 [], from this call's first step on; 0 without an end of text
 
     @classmethod
     def read(cls, op: OpBuilder, inputs: Mapping[str, ir.Value], call: Call) -> Rules:
@@ -47,7 +47,7 @@ class Rules(NamedTuple):
             ids = inputs[names.INPUT_IDS]
             text_BP = op.Where(op.Equal(inputs[names.ATTENTION_MASK], 0), op.Slice(ids, [-1], [2**31 - 1], [1]), ids)
             penalty = inputs[names.REPETITION_PENALTY]
-            min_new_tokens = op.Squeeze(inputs[names.MIN_NEW_TOKENS])
+            min_new_tokens = op.Squeeze(op.Sub(inputs[names.MIN_NEW_TOKENS], call.T(op)))
             prompt_SP = per_row(op, call, text_BP)
             penalized = op.Not(op.Equal(op.Squeeze(penalty), 1.0))
             min_new_tokens = op.Where(end.active, min_new_tokens, 0)
