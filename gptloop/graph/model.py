@@ -83,7 +83,7 @@ def build(
     ended = op.Reshape(generated.ended_S, op.Concat(call.B, call.R, axis=0))
     ended.dtype, ended.shape = ir.DataType.BOOL, ir.Shape(["B", "R"])
     builder.add_output(ended, names.ENDED)
-    add_present(builder, transformer, started.prompts.caches, generated.rows)
+    add_present(builder, transformer, started.prompts.caches, generated.rows, generated.block)
     add_defaults(builder, transformer)
     for node in builder.graph.all_nodes():
         node.metadata_props.clear()  # the builder's notes on scopes, which the names hold already

@@ -30,13 +30,15 @@ class Start(NamedTuple):
             return.
         sequences_SG: int64, all tokens that the rows have generated up to it.
         prompts: What the steps read of the prompts.
-        rows: K and V of the tokens before the newest, by layer.
+        rows: K and V of the tokens of complete blocks of steps, by layer.
+        block: Of the others before the newest.
     """
 
     first: Stopped
     sequences_SG: ir.Value
     prompts: Prompts
     rows: list[GeneratedCache]
+    block: list[GeneratedCache]
 
 
 def start(
@@ -81,7 +83,14 @@ def start(
     token, logprob, raw_logprob, ended, go_on, sequences, *caches = values
     pairs = [PromptCache(*pair) for pair in zip(caches[::2], caches[1::2], strict=True)]
     prompts = Prompts.of(op, pairs, mask, transformer.dtype)
-    rows_shape = op.Concat(call.B, [H], call.R, call.T(op), [d], axis=0)
-    # The default has one prompt and one candidate; it is no copy, and changes nothing where there are tokens.
-    rows = [GeneratedCache(*(op.Reshape(kv, rows_shape, allowzero=1) for kv in cache)) for cache in past.rows]
-    return Start(Stopped(Drawn(token, logprob, raw_logprob), ended, go_on), sequences, prompts, rows)
+    first = Stopped(Drawn(token, logprob, raw_logprob), ended, go_on)
+    return Start(first, sequences, prompts, *(_of_rows(op, caches, call) for caches in (past.rows, past.block)))
+
+
+def _of_rows(op: OpBuilder, caches: list[GeneratedCache], call: Call) -> list[GeneratedCache]:
+    """The same with B prompts and R candidates, where the default has one each."""
+    first = caches[0].key_BHRTd
+    H_1, Td_2 = op.Shape(first, start=1, end=2), op.Shape(first, start=3)
+    shape = op.Concat(call.B, H_1, call.R, Td_2, axis=0)
+    # A Reshape is no copy, and changes nothing where there are tokens.
+    return [GeneratedCache(*(op.Reshape(kv, shape, allowzero=1) for kv in cache)) for cache in caches]

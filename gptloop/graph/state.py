@@ -19,7 +19,7 @@ from gptloop.graph.transformer import Transformer
 
 Inputs = dict[str, tuple[ir.DataType, list[int | str]]]
 KINDS = ("key", "value")
-NOTHING = {"L": 0, "T": 0, "G": 0}  # of the defaults; other dimensions that a call decides are 1
+NOTHING = {"L": 0, "E": 0, "C": 0, "G": 0}  # of the defaults; other dimensions that a call decides are 1
 
 
 class Past(NamedTuple):
@@ -27,7 +27,8 @@ class Past(NamedTuple):
 
     Attributes:
         prompts: K and V of the first L tokens of each prompt, or, of one row, of all prompts; by layer.
-        rows: K and V of the first G - 1 tokens that each row has generated, by layer.
+        rows: K and V of the tokens that each row has generated in complete blocks of steps, by layer.
+        block: The same of the other tokens but the last.
         sequences: int64 [B, R, G], those tokens and the last one.
         ended: bool [B, R], read where G is not 0.
         wanted: bool [1], whether this call shall leave something itself.
@@ -35,6 +36,7 @@ class Past(NamedTuple):
 
     prompts: list[PromptCache]
     rows: list[GeneratedCache]
+    block: list[GeneratedCache]
     sequences: ir.Value
     ended: ir.Value
     wanted: ir.Value
@@ -49,6 +51,7 @@ class Past(NamedTuple):
         return cls(
             prompts=[PromptCache(*pair) for pair in caches(names.PAST_PROMPT)],
             rows=[GeneratedCache(*pair) for pair in caches(names.PAST_ROWS)],
+            block=[GeneratedCache(*pair) for pair in caches(names.PAST_BLOCK)],
             sequences=inputs[names.PAST_SEQUENCES],
             ended=inputs[names.PAST_ENDED],
             wanted=inputs[names.RETURN_STATE],
@@ -63,7 +66,8 @@ def past_inputs(transformer: Transformer) -> Inputs:
         names.PAST_ENDED: (ir.DataType.BOOL, rows),
         names.RETURN_STATE: (ir.DataType.BOOL, [1]),
         **_caches(transformer, names.PAST_PROMPT, "B_past", "L"),
-        **_caches(transformer, names.PAST_ROWS, "B_past", "R_past", "T"),
+        **_caches(transformer, names.PAST_ROWS, "B_past", "R_past", "E"),
+        **_caches(transformer, names.PAST_BLOCK, "B_past", "R_past", "C"),
     }
 
 
@@ -77,21 +81,26 @@ def add_defaults(builder: GraphBuilder, transformer: Transformer) -> None:
 
 
 def add_present(
-    builder: GraphBuilder, transformer: Transformer, prompts: Sequence[PromptCache], rows: Sequence[GeneratedCache]
+    builder: GraphBuilder,
+    transformer: Transformer,
+    prompts: Sequence[PromptCache],
+    rows: Sequence[GeneratedCache],
+    block: Sequence[GeneratedCache],
 ) -> None:
     """Declare K and V as outputs, under the names of the inputs with `present` in place of `past`."""
     described = {
         **_caches(transformer, names.PRESENT_PROMPT, "B", "P"),
-        **_caches(transformer, names.PRESENT_ROWS, "B", "R", "T_present"),
+        **_caches(transformer, names.PRESENT_ROWS, "B", "R", "E_present"),
+        **_caches(transformer, names.PRESENT_BLOCK, "B", "R", "C_present"),
     }
-    values = [kv for caches in (prompts, rows) for cache in caches for kv in cache]
+    values = [kv for caches in (prompts, rows, block) for cache in caches for kv in cache]
     for (name, (dtype, shape)), value in zip(described.items(), values, strict=True):
         value.dtype, value.shape = dtype, ir.Shape(shape)
         builder.add_output(value, name)
 
 
 def _caches(transformer: Transformer, name: str, *batch_and_length: str) -> Inputs:
-    """Of the prompts, [B, H, d, L] and [B, H, L, d]; of the rows, [B, H, R, T, d] both."""
+    """Of the prompts, [B, H, d, L] and [B, H, L, d]; of the rows, [B, H, R, E, d] both."""
     B, *R, length = batch_and_length
     H, d = transformer.n_head, transformer.head_dim
     key, value = [B, H, *R, length, d], [B, H, *R, length, d]
