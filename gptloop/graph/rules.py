@@ -47,7 +47,7 @@ class Rules(NamedTuple):
             ids = inputs[names.INPUT_IDS]
             text_BP = op.Where(op.Equal(inputs[names.ATTENTION_MASK], 0), op.Slice(ids, [-1], [2**31 - 1], [1]), ids)
             penalty = inputs[names.REPETITION_PENALTY]
-            min_new_tokens = op.Squeeze(op.Sub(inputs[names.MIN_NEW_TOKENS], call.T(op)))
+            min_new_tokens = op.Squeeze(op.Sub(inputs[names.MIN_NEW_TOKENS], call.steps_done(op)))
             prompt_SP = per_row(op, call, text_BP)
             penalized = op.Not(op.Equal(op.Squeeze(penalty), 1.0))
             min_new_tokens = op.Where(end.active, min_new_tokens, 0)

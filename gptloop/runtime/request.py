@@ -69,7 +69,12 @@ class Request:
 
 
 def check_request(
-    bounds: Bounds, input_ids: npt.ArrayLike, *, return_logprobs: bool = False, **arguments: Unpack[Arguments]
+    bounds: Bounds,
+    input_ids: npt.ArrayLike,
+    *,
+    return_logprobs: bool = False,
+    prefix_len: int = 0,
+    **arguments: Unpack[Arguments],
 ) -> Request:
     """Turn a call's arguments into a Request.
 
@@ -77,6 +82,7 @@ def check_request(
         bounds: The model's vocabulary size and number of positions.
         input_ids: As `gptloop.OnnxLoop.generate`, like all that follows.
         return_logprobs: Whether log-probabilities are wanted.
+        prefix_len: Tokens before each prompt.
         **arguments: gptloop.runtime.arguments.Arguments.
 
     Raises:
@@ -87,9 +93,11 @@ def check_request(
     ids = _check_ids(input_ids, bounds.vocab_size)
     prompts, prompt_len = ids.shape
     new_tokens = whole_number("max_new_tokens", given["max_new_tokens"], at_least=1)
-    if prompt_len + new_tokens > bounds.n_positions:
+    positions = prefix_len + prompt_len + new_tokens
+    if positions > bounds.n_positions:
+        before = f"prefix {prefix_len} + " if prefix_len else ""
         raise ValueError(
-            f"prompt_len {prompt_len} + max_new_tokens {new_tokens} = {prompt_len + new_tokens} "
+            f"{before}prompt_len {prompt_len} + max_new_tokens {new_tokens} = {positions} "
             f"is above the model's n_positions {bounds.n_positions}"
         )
     candidates = whole_number("num_return_sequences", given["num_return_sequences"], 1, CANDIDATES_MAX)
