@@ -8,6 +8,7 @@ Dimensions, as they appear in shape comments and suffixes (`query_BHRd`):
     T  generated tokens in the KV cache     K  token ids kept for the draw (the largest top_k of the call)
     D  n_embd                               H  n_head                d  head_dim = D / H
     V  vocab_size                           E  end-of-text ids
+    Q  sequences of token ids               W  tokens of the longest of them
 """
 
 # Inputs. Those of shape [1] hold for the call, those of [B] or [1] for each prompt or for all.
@@ -20,8 +21,13 @@ FIRST_CANDIDATE = "first_candidate"  # int64 [1]; number of the first candidate:
 TEMPERATURE = "temperature"  # float32 [B] or [1]; 0 is greedy
 TOP_K = "top_k"  # int64 [B] or [1]; 0 keeps the whole vocabulary
 TOP_P = "top_p"  # float32 [B] or [1]; 1 keeps all
-MIN_P = "min_p"  # float32 [1]; 0 keeps all
-REPETITION_PENALTY = "repetition_penalty"  # float32 [1]; 1 is none
+MIN_P = "min_p"  # float32 [B] or [1]; 0 keeps all
+REPETITION_PENALTY = "repetition_penalty"  # float32 [B] or [1]; 1 is none
+NO_REPEAT_NGRAM_SIZE = "no_repeat_ngram_size"  # int64 [B] or [1]; 0 is off
+# Sequences shorter than the longest are padded with -1 on the left; one of -1 alone, [[-1]], is none.
+SEQUENCE_BIAS_IDS = "sequence_bias_ids"  # int64 [Q, W]
+SEQUENCE_BIAS = "sequence_bias"  # float32 [Q], added to the logit that would complete the sequence; -inf forbids it
+STOP_SEQUENCES = "stop_sequences"  # int64 [Q, W], which end a row
 EOS_TOKEN_IDS = "eos_token_ids"  # int64 [E]; -1 alone for none
 PAD_TOKEN_ID = "pad_token_id"  # int64 [1]; follows a row's end
 RETURN_LOGPROBS = "return_logprobs"  # bool [1]; without it both outputs of log-probabilities are 0
