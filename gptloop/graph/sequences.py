@@ -51,12 +51,12 @@ def completing_again(op: OpBuilder, text_SL: ir.Value, size_S1: ir.Value) -> ir.
         text_SL: int64, the rows' tokens.
         size_S1: int64, n; 0 for rows that may repeat any.
     """
-    L_1 = op.Shape(text_SL, start=1, end=2)
-    most_1 = op.Min(op.ReduceMax(size_S1, [0], keepdims=0), op.Add(L_1, 1))  # longer ones fit into no row
-    padded = op.Concat(_nothing(op, text_SL, most_1), text_SL, axis=1)
-    back_W = op.Range(1, op.Squeeze(op.Add(most_1, 1)), 1)  # how far before a token
-    first, next_ = op.Squeeze(most_1), op.Squeeze(op.Add(most_1, L_1))
-    before_LW = op.Sub(op.Unsqueeze(op.Range(first, next_, 1), [1]), back_W)
+    length = op.Squeeze(op.Shape(text_SL, start=1, end=2), [0])
+    most = op.Min(op.ReduceMax(size_S1, keepdims=0), op.Add(length, 1))  # longer ones fit into no row
+    next_ = op.Add(most, length)
+    padded = op.Concat(_nothing(op, text_SL, op.Unsqueeze(most, [0])), text_SL, axis=1)
+    back_W = op.Range(1, op.Add(most, 1), 1)  # how far before a token
+    before_LW = op.Sub(op.Unsqueeze(op.Range(most, next_, 1), [1]), back_W)
     had_SLW = op.Gather(padded, before_LW, axis=1)
     now_SW = op.Gather(padded, op.Sub(next_, back_W), axis=1)
     equal_SLW = op.And(op.Equal(had_SLW, op.Unsqueeze(now_SW, [1])), op.GreaterOrEqual(had_SLW, 0))

@@ -84,7 +84,9 @@ def padded(several: Sequence[Ids]) -> npt.NDArray[np.int64]:
 
 
 def _is_sequence(value: Any) -> bool:
-    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes) and np.ndim(value) != 0
+    if isinstance(value, np.ndarray):
+        return value.ndim > 0
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
 def _sequence(name: str, ids: Any, vocab_size: int) -> Ids:
