@@ -129,9 +129,7 @@ class Processors(NamedTuple):
         bias = op.Where(op.Less(step, self.min_new_tokens), NEVER, 0.0)
         return [op.Expand(op.Max(self.eos_token_ids, 0), shape_SE), op.Expand(bias, shape_SE)]
 
-    def _if(
-        self, op: OpBuilder, condition: ir.Value, biases: Callable[[OpBuilder], list[ir.Value]]
-    ) -> list[ir.Value]:
+    def _if(self, op: OpBuilder, condition: ir.Value, biases: Callable[[OpBuilder], list[ir.Value]]) -> list[ir.Value]:
         """Ids and biases [S, C]; else one id of each row, and no bias."""
 
         def none(op: OpBuilder) -> list[ir.Value]:

@@ -131,9 +131,7 @@ def check_request(
         top_p=settings.top_p(given["top_p"], prompts),
         min_p=settings.min_p(given["min_p"], prompts),
         repetition_penalty=settings.repetition_penalty(given["repetition_penalty"], prompts),
-        no_repeat_ngram_size=settings.no_repeat_ngram_size(
-            given["no_repeat_ngram_size"], prompts, bounds.n_positions
-        ),
+        no_repeat_ngram_size=settings.no_repeat_ngram_size(given["no_repeat_ngram_size"], prompts, bounds.n_positions),
         biased_sequences=padded(list(biased)),
         biases=np.array(list(biased.values()) or [0.0], dtype=np.float32),
         eos_token_ids=eos_token_ids,

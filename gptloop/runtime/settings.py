@@ -7,14 +7,15 @@ what a call uses: np.float32(1e-5) is a little below 1e-5.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from gptloop.values import float32, number, per_prompt, whole_number
 
-Floats, Integers = npt.NDArray[np.float32], npt.NDArray[np.int64]
+Floats: TypeAlias = npt.NDArray[np.float32]
+Integers: TypeAlias = npt.NDArray[np.int64]
 
 TEMPERATURE_MIN, TEMPERATURE_MAX = 1e-5, 1e38  # beyond them, a float32 logit over the temperature may overflow
 PENALTY_MIN, PENALTY_MAX = 1e-5, 1e5  # likewise for a penalized logit

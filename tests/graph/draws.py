@@ -14,9 +14,9 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 import torch
+from idle import idle_processing
 from onnx.reference import ReferenceEvaluator
 from onnxscript import GraphBuilder
-from idle import idle_processing
 from other_runtimes import GatherElements
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper
 
