@@ -104,7 +104,8 @@ class _TokenTexts:
 
         As many as there are, or the first of them: for a long text, there are more the more tokens share it.
         """
-        found: list[Ids] = [(token,) for token, text in self._whole if stop in text][:at_most]
+        found: list[Ids] = []
+        found += [(token,) for token, text in self._whole if stop in text][:at_most]
         begun: list[tuple[Ids, str]] = [  # tokens, and what is missing then
             ((token,), stop[length:])
             for token, text in self._whole

@@ -132,7 +132,7 @@ def test_json_of_a_model_that_computes_nan_is_json(tiny, run, monkeypatch):
 
 def complete_with(text: str | None, logprob: float = -1.0):
     """What a model might have said, in the place of `Completer.complete`."""
-    return lambda *_, **__: iter([[Candidate([1], text, False, logprob, -1.0)]])
+    return lambda *_, **__: iter([[Candidate([1], text, "length", logprob, -1.0)]])
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, "1"), ("0", "0")], ids=["nobody", "the user"])
