@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import secrets
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,10 @@ SETTINGS = (
     "top_p",
     "min_p",
     "repetition_penalty",
+    "no_repeat_ngram_size",
+    "sequence_bias",
+    "bad_words_ids",
+    "suppress_tokens",
 )
 
 
@@ -40,6 +44,7 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print one JSON object for each prompt")
     add("--raw", action="store_true", help="print control characters to a terminal, too, instead of escaping them")
     add("--no-eos", action="store_true", help="go on after the model's end of text")
+    add("--stop", action="append", default=[], metavar="TEXT", help="a text that ends a candidate, and is cut off")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (default: auto)")
     add("--threads", type=int, help="threads of one product (default: ONNX Runtime's choice)")
     packed = parser.add_mutually_exclusive_group().add_argument
@@ -48,8 +53,8 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
 
     sampling = parser.add_argument_group("sampling", "as in Hugging Face's generate")
 
-    def setting(*names: str, type_: type, help_: str, metavar: str, default: Any = argparse.SUPPRESS) -> None:
-        sampling.add_argument(*names, type=type_, metavar=metavar, default=default, help=help_)
+    def setting(*names: str, type_: Callable[[str], Any], help_: str, **more: Any) -> None:
+        sampling.add_argument(*names, type=type_, help=help_, **{"default": argparse.SUPPRESS, **more})
 
     setting("-n", "--num-return-sequences", type_=int, metavar="N", help_="candidates of each prompt (default: 1)")
     setting("--max-new-tokens", type_=int, metavar="N", default=MAX_NEW_TOKENS, help_=f"default: {MAX_NEW_TOKENS}")
@@ -61,6 +66,12 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     setting("--top-p", type_=float, metavar="P", help_="default: 1, which cuts nothing off")
     setting("--min-p", type_=float, metavar="P", help_="default: 0, which cuts nothing off")
     setting("--repetition-penalty", type_=float, metavar="X", help_="default: 1, which is none")
+    setting("--no-repeat-ngram-size", type_=int, metavar="N", help_="no N tokens twice (default: 0, any)")
+    setting("--suppress-tokens", type_=_ids, metavar="1,2,3", help_="token ids that are not generated")
+    several = {"action": "append", "metavar": "1,2,3"}
+    setting("--bad-words-ids", type_=_ids, help_="token ids that are not generated one after the other", **several)
+    several["metavar"] += "=X"
+    setting("--sequence-bias", type_=_bias, help_="adds X to the logit of the last id after the others", **several)
     sampling.add_argument(
         "--seed", type=int, help="of the first prompt, one more for each further one (default: a fresh one)"
     )
@@ -72,6 +83,14 @@ def _ids(text: str) -> list[int]:
         return [int(token) for token in text.split(",")]
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"must be token ids such as 1,2,3, got {text!r}") from error
+
+
+def _bias(text: str) -> tuple[list[int], float]:
+    ids, _, bias = text.rpartition("=")
+    try:
+        return _ids(ids), float(bias)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be token ids and a number such as 1,2,3=-0.5, got {text!r}") from error
 
 
 def run(options: argparse.Namespace) -> None:
@@ -101,6 +120,7 @@ def run(options: argparse.Namespace) -> None:
         prompts,
         seed=seed,
         eos_token_ids=() if options.no_eos else completer.eos_token_ids,
+        stop=[text_of_argument(f"stop text {number}", text) for number, text in enumerate(options.stop, 1)],
         decode=bool(texts),
         **settings,
     )

@@ -43,7 +43,9 @@ def bytes_at_least(request: Request, config: Mapping[str, Any], number_bytes: in
     """What the KV cache, one step's logits, the tokens and the random numbers take, if all rows end when they may."""
     B, P = request.input_ids.shape
     S, N = B * request.num_return_sequences, request.max_new_tokens
-    surely = max(1, request.min_new_tokens) if request.eos_token_ids else N
+    surely = N
+    if request.may_end:  # a stop sequence may come before min_new_tokens
+        surely = 1 if request.has_stop_sequences else max(1, request.min_new_tokens)
     positions = B * P + S * (surely - 1)
     cache = 2 * config["n_layer"] * config["n_embd"] * positions * number_bytes
     logits = S * config["vocab_size"] * FLOAT32_BYTES

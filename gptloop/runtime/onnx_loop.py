@@ -17,6 +17,7 @@ import onnxruntime as ort
 from gptloop import names
 from gptloop.runtime.arguments import Arguments, takes_arguments
 from gptloop.runtime.cuda_graph import CapturedCalls
+from gptloop.runtime.earlier_files import fitted
 from gptloop.runtime.lean_call import lean_feeds
 from gptloop.runtime.loop import Generation, Loop, Outputs
 from gptloop.runtime.memory import check_memory
@@ -87,7 +88,7 @@ class OnnxLoop(Loop):
         self.flavor = self.metadata.get(names.META_FLAVOR, "standard")
         fixed = self.metadata.get(names.META_MAX_NEW_TOKENS)
         self._max_new_tokens = None if fixed is None else int(fixed)
-        self._inputs = {value.name for value in self.session.get_inputs()}
+        self._inputs = {value.name: value.shape for value in self.session.get_inputs()}
         self._has_state = any(x.name == names.RETURN_STATE for x in self.session.get_overridable_initializers())
         self._n_layer: int = self._config["n_layer"]
         self.device = "cuda" if CUDA in self.session.get_providers() else "cpu"
@@ -254,12 +255,7 @@ class OnnxLoop(Loop):
     def _feeds(self, request: Request) -> dict[str, npt.NDArray[Any]]:
         if self.flavor != "standard":
             return lean_feeds(request, self.flavor, self._max_new_tokens)
-        inputs = feeds(request)
-        if names.FIRST_CANDIDATE not in self._inputs:  # a file of before there was one
-            if request.first_candidate:
-                raise ValueError(f"{self.path} has no input first_candidate: export it again")
-            del inputs[names.FIRST_CANDIDATE]
-        return inputs
+        return fitted(feeds(request), self._inputs, self.path)
 
 
 def feeds(request: Request) -> dict[str, npt.NDArray[Any]]:
@@ -274,9 +270,13 @@ def feeds(request: Request) -> dict[str, npt.NDArray[Any]]:
         names.TEMPERATURE: request.temperature,
         names.TOP_K: request.top_k,
         names.TOP_P: request.top_p,
-        names.MIN_P: np.array([request.min_p], dtype=np.float32),
-        names.REPETITION_PENALTY: np.array([request.repetition_penalty], dtype=np.float32),
+        names.MIN_P: request.min_p,
+        names.REPETITION_PENALTY: request.repetition_penalty,
+        names.NO_REPEAT_NGRAM_SIZE: request.no_repeat_ngram_size,
+        names.SEQUENCE_BIAS_IDS: request.biased_sequences,
+        names.SEQUENCE_BIAS: request.biases,
         names.EOS_TOKEN_IDS: np.array(request.eos_token_ids or (-1,)),
+        names.STOP_SEQUENCES: request.stop_sequences,
         names.PAD_TOKEN_ID: np.array([request.pad_token_id]),
         names.RETURN_LOGPROBS: np.array([request.return_logprobs]),
         names.SEED: request.seed,
