@@ -6,7 +6,7 @@ import pytest
 from gptloop.reference.parity import Judge
 from gptloop.runtime import completer
 from gptloop.runtime.completer import Completer
-from gptloop.runtime.onnx_loop import feeds
+from gptloop.runtime.feeds import feeds
 from gptloop.runtime.request import check_request
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")

@@ -7,7 +7,7 @@ from onnx.reference import ReferenceEvaluator
 
 from gptloop import OnnxLoop
 from gptloop.model_file import graphs
-from gptloop.runtime.onnx_loop import feeds
+from gptloop.runtime.feeds import feeds
 from gptloop.runtime.request import check_request
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")

@@ -18,6 +18,7 @@ from gptloop import names
 from gptloop.runtime.arguments import Arguments, takes_arguments
 from gptloop.runtime.cuda_graph import CapturedCalls
 from gptloop.runtime.earlier_files import fitted
+from gptloop.runtime.feeds import feeds
 from gptloop.runtime.lean_call import lean_feeds
 from gptloop.runtime.loop import Generation, Loop, Outputs
 from gptloop.runtime.memory import check_memory
@@ -256,28 +257,3 @@ class OnnxLoop(Loop):
         if self.flavor != "standard":
             return lean_feeds(request, self.flavor, self._max_new_tokens)
         return fitted(feeds(request), self._inputs, self.path)
-
-
-def feeds(request: Request) -> dict[str, npt.NDArray[Any]]:
-    """The graph's inputs of a checked request, by name, for any runtime."""
-    return {
-        names.INPUT_IDS: request.input_ids,
-        names.ATTENTION_MASK: request.attention_mask,
-        names.MAX_NEW_TOKENS: np.array([request.max_new_tokens]),
-        names.MIN_NEW_TOKENS: np.array([request.min_new_tokens]),
-        names.NUM_RETURN_SEQUENCES: np.array([request.num_return_sequences]),
-        names.FIRST_CANDIDATE: np.array([request.first_candidate]),
-        names.TEMPERATURE: request.temperature,
-        names.TOP_K: request.top_k,
-        names.TOP_P: request.top_p,
-        names.MIN_P: request.min_p,
-        names.REPETITION_PENALTY: request.repetition_penalty,
-        names.NO_REPEAT_NGRAM_SIZE: request.no_repeat_ngram_size,
-        names.SEQUENCE_BIAS_IDS: request.biased_sequences,
-        names.SEQUENCE_BIAS: request.biases,
-        names.EOS_TOKEN_IDS: np.array(request.eos_token_ids or (-1,)),
-        names.STOP_SEQUENCES: request.stop_sequences,
-        names.PAD_TOKEN_ID: np.array([request.pad_token_id]),
-        names.RETURN_LOGPROBS: np.array([request.return_logprobs]),
-        names.SEED: request.seed,
-    }

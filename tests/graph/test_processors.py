@@ -19,7 +19,7 @@ from gptloop import names
 from gptloop.graph.logits import Logits
 from gptloop.graph.processors import Processors
 from gptloop.reference import processors as reference
-from gptloop.runtime.onnx_loop import feeds
+from gptloop.runtime.feeds import feeds
 from gptloop.runtime.request import Request, check_request
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
