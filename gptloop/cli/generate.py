@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gptloop.cli.stream import print_as_it_comes, print_by_line, print_json
 from gptloop.console import lines_of_stdin, printable, strict_json, text_of_argument
 
 if TYPE_CHECKING:
-    from gptloop.runtime.completer import Candidate
+    from gptloop.runtime.completer import Candidate, Completer
 
 FRESH_SEEDS = 2**31  # short enough to type again, and within what every runtime takes
 MAX_NEW_TOKENS = 20  # the command's own default; the others are the call's
@@ -43,6 +44,7 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     add("--truncate", choices=("left",), help="cut the start off a prompt that is too long, instead of refusing it")
     add("--json", action="store_true", help="print one JSON object for each prompt")
     add("--raw", action="store_true", help="print control characters to a terminal, too, instead of escaping them")
+    add("--stream", action="store_true", help="print text while it is generated, one prompt after the other")
     add("--no-eos", action="store_true", help="go on after the model's end of text")
     add("--stop", action="append", default=[], metavar="TEXT", help="a text that ends a candidate, and is cut off")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (default: auto)")
@@ -115,24 +117,54 @@ def run(options: argparse.Namespace) -> None:
     if options.truncate:
         prompts = completer.truncate_left(prompts, options.max_new_tokens)
     seed = secrets.randbelow(FRESH_SEEDS) if options.seed is None else options.seed
-    settings = {name: getattr(options, name) for name in SETTINGS if name in options}
-    completions = completer.complete(
-        prompts,
-        seed=seed,
-        eos_token_ids=() if options.no_eos else completer.eos_token_ids,
-        stop=[text_of_argument(f"stop text {number}", text) for number, text in enumerate(options.stop, 1)],
-        decode=bool(texts),
-        **settings,
-    )
-    if options.seed is None and settings.get("temperature", 1) > 0:
+    call = {
+        "eos_token_ids": () if options.no_eos else completer.eos_token_ids,
+        "stop": [text_of_argument(f"stop text {number}", text) for number, text in enumerate(options.stop, 1)],
+        "decode": bool(texts),
+        **{name: getattr(options, name) for name in SETTINGS if name in options},
+    }
+    generate = _stream if options.stream else _complete
+    if options.seed is None and call.get("temperature", 1) > 0:
         print(f"gptloop: seed {seed}", file=sys.stderr)
-    for index, candidates in enumerate(completions):
+    generate(completer, prompts, texts, seed, call, options)
+
+
+def _complete(
+    completer: Completer,
+    prompts: Sequence[Sequence[int]],
+    texts: list[str],
+    seed: int,
+    call: dict[str, Any],
+    options: argparse.Namespace,
+) -> None:
+    for index, candidates in enumerate(completer.complete(prompts, seed=seed, **call)):
         if options.json:
             prompt = {"prompt": texts[index]} if texts else {}
             facts = [{key: fact for key, fact in c._asdict().items() if fact is not None} for c in candidates]
             print(strict_json({**prompt, "prompt_ids": prompts[index], "seed": seed + index, "candidates": facts}))
         else:
             _print_text(index, candidates, texts, raw=options.raw or not sys.stdout.isatty())
+
+
+def _stream(
+    completer: Completer,
+    prompts: Sequence[Sequence[int]],
+    texts: list[str],
+    seed: int,
+    call: dict[str, Any],
+    options: argparse.Namespace,
+) -> None:
+    from gptloop.runtime.text_stream import stream_text  # noqa: PLC0415
+
+    raw = options.raw or not sys.stdout.isatty()
+    streams = [stream_text(completer, ids, seed=seed + index, **call) for index, ids in enumerate(prompts)]
+    for number, pieces in enumerate(streams, 1):
+        if options.json:
+            print_json(pieces, number)
+        elif len(prompts) == 1 and call.get("num_return_sequences", 1) == 1:
+            print_as_it_comes(pieces, raw=raw)
+        else:
+            print_by_line(pieces, number, raw=raw)
 
 
 def _texts(prompts: list[str]) -> Iterator[str]:

@@ -153,10 +153,8 @@ class Completer:
                 several prompts is to blame for names its number. Or if a stop text is empty, or there are any without
                 a tokenizer.
         """
-        if stop and names.META_TOKENIZER not in self.loop.metadata:
-            raise ValueError(f"{self.loop.path} has no tokenizer, without which no stop text can be found")
+        stop_texts = self.stop_texts(stop)
         tokenizer = self.tokenizer if decode or stop else None
-        stop_texts = StopTexts(stop, tokenizer, self.loop.bounds.vocab_size) if tokenizer else None
         settings |= {"num_return_sequences": num_return_sequences, "eos_token_id": eos_token_ids}
         if stop_texts and stop_texts.sequences:
             settings["stop_sequences"] = stop_texts.sequences
@@ -171,6 +169,18 @@ class Completer:
                 hint = " (--truncate left cuts it)" if len(cut[0]) < len(ids) else ""
                 raise ValueError(f"{blamed}{error}{hint}") from error
         return self._generate(prompts, seed, settings, _Ending(eos_token_ids, tokenizer, stop_texts, decode))
+
+    def stop_texts(self, stop: Sequence[str]) -> StopTexts | None:
+        """What finds these texts; None where there are none.
+
+        Raises:
+            ValueError: If a text is empty, or there are any without a tokenizer.
+        """
+        if not stop:
+            return None
+        if names.META_TOKENIZER not in self.loop.metadata:
+            raise ValueError(f"{self.loop.path} has no tokenizer, without which no stop text can be found")
+        return StopTexts(stop, self.tokenizer, self.loop.bounds.vocab_size)
 
     def truncate_left(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[Sequence[int]]:
         """The prompts' last tokens, as many as leave room for so many new ones; unchanged if there is no room."""

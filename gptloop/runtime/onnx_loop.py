@@ -33,9 +33,6 @@ from gptloop.values import whole_number
 ON_HOST = (names.TOP_K, names.NUM_RETURN_SEQUENCES)  # inputs that are sizes of tensors
 
 
-HALVES = ("fp16", "bf16")  # whose KV cache is in half precision, too
-
-
 class _Bounds:
     def __init__(self, config: dict[str, Any]):
         self.vocab_size: int = config["vocab_size"]
@@ -219,7 +216,7 @@ class OnnxLoop(Loop):
             prefix.check(self.metadata, len(request.input_ids))
             request = prefix.before(request)
         if self.device == "cpu":
-            check_memory(request, self._config, 2 if self.metadata[names.META_PRECISION] in HALVES else 4)
+            check_memory(request, self._config, self.metadata[names.META_PRECISION])
         return request
 
     def _check_state(self, what: str) -> None:

@@ -79,6 +79,12 @@ class StopTexts:
             before -= 1
         return Cut(ids[:before], text, drawn + 1)
 
+    def begun(self, text: str) -> int:
+        """How many characters at the end of a text may be the beginning of a stop text."""
+        longest = max(map(len, self._texts), default=1) - 1
+        lengths = range(min(longest, len(text)), 0, -1)
+        return next((n for n in lengths if any(stop.startswith(text[-n:]) for stop in self._texts)), 0)
+
     def _first(self, text: str) -> int | None:
         """Where the first one begins that is complete."""
         found = [(start + len(stop), start) for stop in self._texts if (start := text.find(stop)) >= 0]
