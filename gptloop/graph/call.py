@@ -33,7 +33,7 @@ class Call(NamedTuple):
         """1 where an earlier call has generated tokens, whose last is then this call's to read; else 0. int64 [1]."""
         return 0 if self.G is None else op.Min(self.G, 1)
 
-    def T(self, op: OpBuilder) -> ir.Value | int:
+    def T(self, op: OpBuilder) -> ir.Value | int:  # noqa: N802  (gptloop.names has the key to the letters)
         """Tokens of each row whose K and V an earlier call has computed; the step that this call begins with."""
         return 0 if self.G is None else op.Sub(self.G, self.resumed(op))
 
