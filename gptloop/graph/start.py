@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import onnx_ir as ir
@@ -76,7 +76,7 @@ def start(
 
     H, d = transformer.n_head, transformer.head_dim
     dims: list[list[int | str]] = [["B", H, d, "P"], ["B", H, "P", d]]
-    outputs: list[tuple[ir.DataType, list[int | str]]]
+    outputs: list[tuple[ir.DataType, Sequence[int | str]]]
     outputs = [(_I64, ["S"]), (_F32, ["S"]), (_F32, ["S"]), (_BOOL, ["S"]), (_BOOL, []), (_I64, ["S", "G_present"])]
     outputs += [(transformer.dtype, shape) for shape in dims] * transformer.n_layer
     resumed = op.Squeeze(op.Greater(call.G, 0))
