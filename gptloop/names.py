@@ -9,6 +9,7 @@ Dimensions, as they appear in shape comments and suffixes (`query_BHRd`):
     D  n_embd                               H  n_head                d  head_dim = D / H
     V  vocab_size                           E  end-of-text ids
     L  tokens of a prompt in the KV cache   G  tokens that earlier calls have generated
+    Q  sequences of token ids               W  tokens of the longest of them
 """
 
 # Inputs. Those of shape [1] hold for the call, those of [B] or [1] for each prompt or for all.
@@ -21,8 +22,13 @@ FIRST_CANDIDATE = "first_candidate"  # int64 [1]; number of the first candidate:
 TEMPERATURE = "temperature"  # float32 [B] or [1]; 0 is greedy
 TOP_K = "top_k"  # int64 [B] or [1]; 0 keeps the whole vocabulary
 TOP_P = "top_p"  # float32 [B] or [1]; 1 keeps all
-MIN_P = "min_p"  # float32 [1]; 0 keeps all
-REPETITION_PENALTY = "repetition_penalty"  # float32 [1]; 1 is none
+MIN_P = "min_p"  # float32 [B] or [1]; 0 keeps all
+REPETITION_PENALTY = "repetition_penalty"  # float32 [B] or [1]; 1 is none
+NO_REPEAT_NGRAM_SIZE = "no_repeat_ngram_size"  # int64 [B] or [1]; 0 is off
+# Sequences shorter than the longest are padded with -1 on the left; one of -1 alone, [[-1]], is none.
+SEQUENCE_BIAS_IDS = "sequence_bias_ids"  # int64 [Q, W]
+SEQUENCE_BIAS = "sequence_bias"  # float32 [Q], added to the logit that would complete the sequence; -inf forbids it
+STOP_SEQUENCES = "stop_sequences"  # int64 [Q, W], which end a row
 EOS_TOKEN_IDS = "eos_token_ids"  # int64 [E]; -1 alone for none
 PAD_TOKEN_ID = "pad_token_id"  # int64 [1]; follows a row's end
 RETURN_LOGPROBS = "return_logprobs"  # bool [1]; without it both outputs of log-probabilities are 0

@@ -15,8 +15,8 @@ from onnx.reference.ops.op_loop import Loop as ReferenceLoopOperator
 
 from gptloop import names
 from gptloop.exporter.required import require_inputs
+from gptloop.runtime.feeds import feeds
 from gptloop.runtime.loop import Loop, Outputs
-from gptloop.runtime.onnx_loop import feeds
 from gptloop.runtime.request import Bounds, Request
 
 OUTPUTS = [names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS]

@@ -1,6 +1,6 @@
-"""Which steps stand in which block, so that no step copies more of the KV cache than it must.
+"""Where the blocks of decode steps begin: at places that depend on nothing but the number of the step.
 
-Knows numbers of steps; not what a step is.
+Of a block's own K and V, a step copies all that there are; to those of the blocks before, they are appended once.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import NamedTuple
 import onnx_ir as ir
 from onnxscript import OpBuilder
 
+_I64, _F32 = ir.DataType.INT64, ir.DataType.FLOAT
 FIRST_BLOCK = 4  # steps; each block has one more than the block before
 
 
@@ -53,9 +54,8 @@ class Blocks(NamedTuple):
 def _block_of(op: OpBuilder, step: ir.Value) -> ir.Value:
     """The number of the block that a step is in, int64 []: the inverse of `first` in `Blocks.at`."""
     c = 2 * FIRST_BLOCK - 1
-    # Of a block's first step, exactly an odd number.
-    root = op.Sqrt(op.Cast(op.Add(op.Mul(step, 8), c * c), to=ir.DataType.FLOAT))
-    return op.Div(op.Sub(op.Cast(op.Floor(root), to=ir.DataType.INT64), c), 2)
+    root = op.Sqrt(op.Cast(op.Add(op.Mul(step, 8), c * c), to=_F32))  # of a block's first step, exactly an odd number
+    return op.Div(op.Sub(op.Cast(op.Floor(root), to=_I64), c), 2)
 
 
 def block_bounds(steps: int) -> list[int]:

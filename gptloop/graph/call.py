@@ -33,7 +33,7 @@ class Call(NamedTuple):
         """1 where an earlier call has generated tokens, whose last is then this call's to read; else 0. int64 [1]."""
         return 0 if self.G is None else op.Min(self.G, 1)
 
-    def T(self, op: OpBuilder) -> ir.Value | int:  # noqa: N802  (gptloop.names has the key to the letters)
+    def steps_done(self, op: OpBuilder) -> ir.Value | int:
         """Tokens of each row whose K and V an earlier call has computed; the step that this call begins with."""
         return 0 if self.G is None else op.Sub(self.G, self.resumed(op))
 
@@ -69,6 +69,6 @@ def uniforms(op: OpBuilder, seed: ir.Value, call: Call, first_candidate: ir.Valu
 
     steps = call.N if call.G is None else op.Add(call.N, call.resumed(op))
     key = threefry.words_of_int64(op, op.Unsqueeze(on_host(op, call, seed), [0, 2]))  # [1, B, 1]
-    step = threefry.Word(*(op.Unsqueeze(limb, [1, 2]) for limb in count(steps, call.T(op))))  # [N, 1, 1]
+    step = threefry.Word(*(op.Unsqueeze(limb, [1, 2]) for limb in count(steps, call.steps_done(op))))  # [N, 1, 1]
     word, _ = threefry.threefry2x32(op, key, (count(call.R, first_candidate), step))  # [N, B, R]
     return op.Reshape(threefry.uniform(op, word), op.Concat(on_host(op, call, steps), [-1], [1], axis=0))

@@ -24,13 +24,12 @@ from gptloop.graph.decode import Carried, Handed
 from gptloop.graph.prompt_attention import END
 from gptloop.graph.rules import Rules
 from gptloop.graph.sampling import Drawn
-from gptloop.graph.scope import branches, subgraph
+from gptloop.graph.scope import Kinds, branches, subgraph
 from gptloop.graph.signature import block_signature, step_signature
 from gptloop.graph.start import Start
 from gptloop.graph.transformer import Transformer
 from gptloop.graph.weights import Repeated
 
-Described = list[tuple[ir.DataType, Sequence[int | str]]]  # values
 _I64, _F32, _BOOL = ir.DataType.INT64, ir.DataType.FLOAT, ir.DataType.BOOL
 
 
@@ -74,7 +73,7 @@ def generate(
     first, resumed = start.first, call.resumed(op)
     trips = op.Squeeze(op.Sub(op.Add(call.N, resumed), 1))
     handed = Handed.of(op, transformer, rules, start.prompts, call)
-    blocks = Blocks.of(op, op.Squeeze(call.T(op)), trips)
+    blocks = Blocks.of(op, op.Squeeze(call.steps_done(op)), trips)
     nothing = _flat(decode.no_caches(op, transformer, call))
     decoding = _Decoding(transformer, handed, blocks, op.Squeeze(state_wanted), nothing, repeated)
 
@@ -89,7 +88,7 @@ def generate(
         return [op.Identity(start.sequences_SG), *logprobs_S1, op.Identity(first.ended_S), *caches]
 
     # OpenVINO's Loop of no trips does not return the carried values' initial ones (2026.4).
-    outputs: Described = [(_I64, ["S", "G + N"]), (_F32, ["S", "drawn"]), (_F32, ["S", "drawn"]), (_BOOL, ["S"])]
+    outputs: Kinds = [(_I64, ["S", "G + N"]), (_F32, ["S", "drawn"]), (_F32, ["S", "drawn"]), (_BOOL, ["S"])]
     outputs += [*_caches(transformer, "E_present"), *_caches(transformer, "C_present")]
     go_on = op.And(first.go_on, op.Greater(trips, 0))
     tokens, logprobs, raw_logprobs, ended_S, *caches = branches(op, go_on, with_later, newest_alone, outputs)
@@ -222,10 +221,10 @@ class _Block(NamedTuple):
         ]
 
 
-def _caches(transformer: Transformer, length: str) -> Described:
+def _caches(transformer: Transformer, length: str) -> Kinds:
     """Types and shapes of K and V of tokens of the rows, layer by layer; each length has a name of its own."""
-    shape: list[int | str] = ["B", transformer.n_head, "R", length, transformer.head_dim]
-    return [(transformer.dtype, shape)] * 2 * transformer.n_layer
+    kinds: Kinds = [(transformer.dtype, ["B", transformer.n_head, "R", length, transformer.head_dim])]
+    return kinds * 2 * transformer.n_layer
 
 
 def _halves(caches: Sequence[ir.Value]) -> tuple[list[GeneratedCache], list[GeneratedCache]]:

@@ -27,9 +27,9 @@ def in_the_graph():
     block = blocks.at(op, trip)
     outputs = {"number": blocks.number, "before": block.before(op)} | block._asdict()
     for name, value in outputs.items():
-        value = op.Identity(value)
-        value.dtype, value.shape = ir.DataType.INT64, ir.Shape(["N"])
-        builder.add_output(value, f"block_{name}")
+        output = op.Identity(value)
+        output.dtype, output.shape = ir.DataType.INT64, ir.Shape(["N"])
+        builder.add_output(output, f"block_{name}")
     session = ort.InferenceSession(ir.to_proto(ir.Model(builder.graph, ir_version=IR_VERSION)).SerializeToString())
     return lambda **inputs: dict(zip(outputs, session.run(None, inputs), strict=True))
 

@@ -14,7 +14,7 @@ from other_runtimes import OpenVinoLoop, ReferenceLoop, openvino_is_installed
 from gptloop import export, names
 from gptloop.graph.blocks import block_bounds
 from gptloop.graph.prompt_attention import CHUNK
-from gptloop.runtime.onnx_loop import feeds
+from gptloop.runtime.feeds import feeds
 from gptloop.runtime.request import check_request
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
