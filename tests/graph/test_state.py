@@ -61,7 +61,9 @@ class Model:
             state: Inputs that an earlier call has left.
             **arguments: As `generate` takes them.
         """
-        inputs = feeds(check_request(self.config, ids, **CALL | arguments)) | (state or {})
+        least = np.array([arguments.pop(names.MIN_NEW_TOKENS, 0)])  # of the generation, above a call's own at times
+        inputs = feeds(check_request(self.config, ids, **CALL | arguments)) | {names.MIN_NEW_TOKENS: least}
+        inputs |= state or {}
         outputs = [*RESULTS, names.ENDED]
         if names.RETURN_STATE in inputs:
             outputs += [present for _, present in (*self._prompt, *self._rows, *self._block)]
