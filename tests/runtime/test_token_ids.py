@@ -1,4 +1,4 @@
-"""Sequences of token ids and their biases that a call refuses, by name, value and bound; and how the graph gets them."""
+"""Sequences of token ids and biases of them: what a call refuses, by name, value and bound, and what the graph gets."""
 
 import re
 
