@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,14 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from gptloop.bench.clock import timed
-from gptloop.model_file import ModelFile, external_tensors, graphs
+from gptloop.model_file import ModelFile, graphs
+from gptloop.model_file.tensors import tensor_bytes
 from gptloop.runtime.huge_pages import on_huge_pages
 
 BUFFER_BYTES = 1 << 29  # many times the last-level cache of the servers at hand (32 MiB to 256 MiB)
 READS = 5
-PARTLY_READ_BY = ("Gather", "Slice")  # of what they are given, they read a part
-HANDS_ON = ("If", "Loop")
+READING_A_PART = ("Gather", "Slice")  # of their first input
 
 
 def peak_memory_bytes(pid: int | str = "self") -> int | None:
@@ -56,7 +56,7 @@ class MemoryRead:
 
     def __call__(self) -> None:
         """Read the buffer."""
-        self.rounds_s.append(min(timed(self._read) for _ in range(READS)) / BUFFER_BYTES)
+        self.rounds_s.append(_least_s(self._read) / BUFFER_BYTES)
 
 
 @functools.cache
@@ -71,28 +71,29 @@ def fastest_read(threads: int) -> Callable[[], object]:
         return lambda: list(pool.map(reduce, parts))
 
     reads = [by(np.max, np.int32), by(np.max, np.float32), by(np.add.reduce, np.int64)]
-    return min(reads, key=lambda read: min(timed(read) for _ in range(READS)))
+    return min(reads, key=_least_s)
+
+
+def _least_s(read: Callable[[], object]) -> float:
+    """Seconds, the least of `READS`: so whatever came between, of the garbage collector too, does not count."""
+    times_s = []
+    for _ in range(READS):
+        start = time.perf_counter()
+        read()
+        times_s.append(time.perf_counter() - start)
+    return min(times_s)
 
 
 def step_weight_bytes(file: ModelFile) -> int:
     """Bytes of the weights that each step of one row has to read: all but the embeddings, of which it reads a row.
 
-    An embedding that is the LM head, too, is read whole. What several graphs name is counted once.
+    An embedding that is the LM head, too, is read whole.
     """
-    proto = file.proto
-    read = {
+    read_whole = {
         name
-        for graph in graphs(proto.graph)
+        for graph in graphs(file.proto.graph)
         for node in graph.node
-        if node.op_type not in HANDS_ON
-        for name in node.input[node.op_type in PARTLY_READ_BY :]
+        for name in (node.input[1:] if node.op_type in READING_A_PART else node.input)
     }
-    stored = {tensor.proto.name: tensor for tensor in external_tensors(file.path, proto)}
-    inline = {
-        tensor.name: len(tensor.raw_data)
-        for graph in graphs(proto.graph)
-        for tensor in graph.initializer
-        if tensor.name not in stored
-    }
-    places = {(one.location, one.offset): one.length for name, one in stored.items() if name in read}
-    return sum(places.values()) + sum(size for name, size in inline.items() if name in read)
+    weights = file.proto.graph.initializer  # the prefill, which reads what a step reads, names them so
+    return sum(tensor_bytes(file.path, tensor) for tensor in weights if tensor.name in read_whole)

@@ -1,13 +1,14 @@
 """`gptloop bench`: numbers that fit each other, within the budget, and one line for what cannot be measured."""
 
+import contextlib
 import json
 import re
 import subprocess
 import sys
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
-import onnx
 import pytest
 from command_line import error_of, text_of
 from hypothesis import given
@@ -82,7 +83,7 @@ def test_medians_are_of_the_quantities_by_definition():
     timing = Timing(Workload(2, 3, 5, 11), [3.0, 2.0, 7.0], [0.5, 1.0, 0.75])
     assert timing.time_s == (3, 2, 7)
     assert timing.ttft_s == (0.75, 0.5, 1)
-    assert timing.time_per_output_token_s == (0.225, 0.1, 0.625)
+    assert timing.time_per_output_token_s == (pytest.approx(0.225), 0.1, 0.625)
     assert timing.tokens_per_s == (2 * 3 * 11 / 3, 2 * 3 * 11 / 7, 2 * 3 * 11 / 2)
 
 
@@ -106,13 +107,7 @@ def test_a_step_reads_all_weights_but_the_positions(tiny, tmp_path, precision, s
     vectors = 4 * (layers * (9 + 4) * D + 2 * D)  # biases and layer norms
     scales = 0 if precision == "fp32" else 4 * (layers * 9 * D + V)
     assert found >= matrices * number_bytes + vectors + scales
-    assert found < matrices * number_bytes + vectors + scales + 6000, "constants beside them"
-    assert found < onnx_bytes(path) - 64 * D * 4
-
-
-def onnx_bytes(path):
-    """Of the outer graph's tensors, as onnx reads them."""
-    return sum(onnx.numpy_helper.to_array(tensor).nbytes for tensor in onnx.load(path).graph.initializer)
+    assert found < matrices * number_bytes + vectors + scales + 64 * D * 4, "constants, but not the positions"
 
 
 def test_an_embedding_that_is_not_the_head_is_not_read(tiny, open_tiny):
@@ -179,39 +174,34 @@ class SlowMemory:
         self.rounds_s.append(1e-10)
 
 
-@pytest.fixture
-def slow(monkeypatch):
-    """Makes such a machine of this one."""
-
-    def make(row_s):
-        clock = Clock(row_s)
-        for module in ("measure", "clock"):
-            monkeypatch.setattr(f"gptloop.bench.{module}.time", clock)
-        monkeypatch.setattr(measure, "MOST_ROUNDS", 15)
-        monkeypatch.setattr(measure, "OnnxLoop", lambda *_, **__: SlowLoop(clock))
-        monkeypatch.setattr(measure, "MemoryRead", lambda _: SlowMemory(clock))
-        return clock
-
-    return make
+def slow_machine(patched, row_s):
+    """Makes one of this machine."""
+    clock = Clock(row_s)
+    for module in ("measure", "clock"):
+        patched.setattr(f"gptloop.bench.{module}.time", clock)
+    patched.setattr("gptloop.bench.clock.gc", Mock())  # with torch about, each collection takes 0.1 s
+    patched.setattr(measure, "MOST_ROUNDS", 15)
+    patched.setattr(measure, "OnnxLoop", lambda *_, **__: SlowLoop(clock))
+    patched.setattr(measure, "MemoryRead", lambda _: SlowMemory(clock))
+    return clock
 
 
 @given(st.floats(1e-3, 30), st.floats(measure.BUDGET_MIN_S, 120))
 def test_no_budget_is_exceeded(tiny, row_s, budget_s):
     with pytest.MonkeyPatch.context() as patched:
-        clock = slow.__wrapped__(patched)(row_s)
-        try:
+        clock = slow_machine(patched, row_s)
+        too_little = budget_s < 1 + measure.MEMORY_S + 2.2 * row_s * 33 / 32
+        with pytest.raises(ValueError, match="first calls take longer") if too_little else contextlib.nullcontext():
             result = bench(tiny.path, budget_s=budget_s)
-        except ValueError as error:
-            assert "one row, 32 + 32 tokens: the first calls take longer than" in str(error)
-        else:
-            assert result.elapsed_s == clock.now_s
-            assert len(result.timings) + len(result.left_out) == 3
-            assert all(len(timing.rounds_s) == len(result.timings[0].rounds_s) >= 1 for timing in result.timings)
         assert clock.now_s <= budget_s
+    if not too_little:
+        assert result.elapsed_s == clock.now_s
+        assert len(result.timings) + len(result.left_out) == 3
+        assert {len(timing.rounds_s) for timing in result.timings} == {len(result.timings[0].rounds_s)}
 
 
-def test_what_the_budget_has_no_room_for_is_left_out(tiny, slow):
-    clock = slow(0.4)
+def test_what_the_budget_has_no_room_for_is_left_out(tiny, monkeypatch):
+    clock = slow_machine(monkeypatch, 0.4)
     result = bench(tiny.path, budget_s=30)
     assert [timing.workload.rows for timing in result.timings] == [1, 8]
     assert [one.workload.rows for one in result.left_out] == [64]
@@ -221,8 +211,8 @@ def test_what_the_budget_has_no_room_for_is_left_out(tiny, slow):
     assert clock.calls.count((8, 32)) == clock.calls.count((8, 1)) == 1 + rounds, "each call once a round"
 
 
-def test_rounds_go_forwards_then_backwards_and_end_when_there_are_enough(tiny, slow):
-    clock = slow(0.001)
+def test_rounds_go_forwards_then_backwards_and_end_when_there_are_enough(tiny, monkeypatch):
+    clock = slow_machine(monkeypatch, 0.001)
     result = bench(tiny.path, budget_s=60)
     assert len(result.timings[0].rounds_s) == measure.MOST_ROUNDS
     first, second = clock.calls[6:12], clock.calls[12:18]
@@ -230,8 +220,8 @@ def test_rounds_go_forwards_then_backwards_and_end_when_there_are_enough(tiny, s
     assert [rows for rows, _ in second] == [64, 64, 8, 8, 1, 1]
 
 
-def test_a_budget_without_room_for_anything_is_an_error(tiny, slow):
-    slow(10)
+def test_a_budget_without_room_for_anything_is_an_error(tiny, monkeypatch):
+    slow_machine(monkeypatch, 10)
     message = "one row, 32 + 32 tokens: the first calls take longer than 3.18 s, its share of budget_s 10"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         bench(tiny.path, budget_s=10)
