@@ -5,21 +5,18 @@ Knows the runtime and the clock; not what the numbers are called, nor how they a
 
 from __future__ import annotations
 
-import functools
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import onnxruntime as ort
 
 from gptloop import names
-from gptloop.bench.clock import timed
+from gptloop.bench.arm import Arm, Budget
 from gptloop.bench.memory import MemoryRead, peak_memory_bytes, step_weight_bytes, usable_cores
 from gptloop.bench.result import LeftOut, Machine, Result, Timing, spread
-from gptloop.bench.workload import Workload, workloads
+from gptloop.bench.workload import workloads
 from gptloop.model_file import read_model
 from gptloop.quantities import duration_text
 from gptloop.runtime.onnx_loop import OnnxLoop
@@ -32,72 +29,6 @@ MEMORY_S = 2.0  # to get a buffer and to find out how to read it
 SLOWER = 1.2  # a round may take so much longer than the longest one before it
 
 Say = Callable[[str], object]
-
-
-class Budget:
-    """Seconds from now on."""
-
-    def __init__(self, seconds: float):
-        self.seconds = seconds
-        self._start = time.perf_counter()
-
-    @property
-    def used_s(self) -> float:
-        return time.perf_counter() - self._start
-
-    @property
-    def left_s(self) -> float:
-        return self.seconds - self.used_s
-
-
-@dataclass
-class Arm:
-    """A workload with its prompts.
-
-    Attributes:
-        first_s: Of its first call for one token, and of its first whole one.
-        rounds_s: Of the whole call, in each round; likewise `ttft_rounds_s`.
-    """
-
-    loop: OnnxLoop
-    workload: Workload
-    first_s: Sequence[float] = ()
-    rounds_s: list[float] = field(default_factory=list)
-    ttft_rounds_s: list[float] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        shape = (self.workload.prompts, self.workload.prompt_len)
-        self._ids = np.random.default_rng(0).integers(self.loop.bounds.vocab_size, size=shape)
-
-    def check(self) -> None:
-        """Raise a ValueError where the model cannot do it."""
-        R, N = self.workload.num_return_sequences, self.workload.max_new_tokens
-        self.loop.check(self._ids, max_new_tokens=N, num_return_sequences=R)
-
-    def warm(self, within_s: float) -> None:
-        """The first calls.
-
-        Raises:
-            TimeoutError: If they take longer.
-        """
-        budget = Budget(within_s)
-        lengths = (1, self.workload.max_new_tokens)
-        self.first_s = [timed(functools.partial(self._call, N, budget)) for N in lengths]
-
-    def round(self) -> None:
-        """Time the whole call, and the call for one token."""
-        self.rounds_s.append(timed(lambda: self._call(self.workload.max_new_tokens)))
-        self.ttft_rounds_s.append(timed(lambda: self._call(1)))
-
-    def _call(self, new_tokens: int, budget: Budget | None = None) -> None:
-        if budget and budget.left_s <= 0:
-            raise TimeoutError
-        self.loop.generate(
-            self._ids,
-            max_new_tokens=new_tokens,
-            num_return_sequences=self.workload.num_return_sequences,
-            timeout_s=budget.left_s if budget else None,
-        )
 
 
 def bench(
@@ -133,12 +64,8 @@ def bench(
     start = time.perf_counter()
     loop = OnnxLoop(path, device=device, threads=threads)
     load_s = time.perf_counter() - start
-    if names.META_MAX_NEW_TOKENS in loop.metadata:
-        raise ValueError(f"{path} is of flavor {loop.flavor!r}, which has a fixed number of new tokens, and so no TTFT")
-    arms = [Arm(loop, workload) for workload in workloads(loop.bounds.n_positions, **given)]
-    if given:  # what was asked for is not left out
-        for arm in arms:
-            arm.check()
+    step_bytes = step_weight_bytes(read_model(loop.path))
+    arms = _arms(loop, given)
     fitting, left_out = _fitting(arms, budget, say)
     peak = peak_memory_bytes()  # before there is a buffer
     read_threads = threads or usable_cores()
@@ -146,18 +73,28 @@ def bench(
     _rounds(fitting, memory, budget, say)
     bandwidth = spread([1 / byte_s for byte_s in memory.rounds_s]) if memory else None
     return Result(
-        file=Path(path).name,
+        file=loop.path.name,
         facts=_facts(loop.metadata, loop.flavor),
         machine=Machine(loop.device, threads, ort.__version__, bandwidth, read_threads),
         load_s=load_s,
         first_ttft_s=fitting[0].first_s[0],
         peak_memory_bytes=peak,
-        step_weight_bytes=step_weight_bytes(read_model(Path(path))),
+        step_weight_bytes=step_bytes,
         timings=[Timing(arm.workload, arm.rounds_s, arm.ttft_rounds_s) for arm in fitting],
         left_out=left_out,
         budget_s=budget.seconds,
         elapsed_s=budget.used_s,
     )
+
+
+def _arms(loop: OnnxLoop, given: Mapping[str, int]) -> list[Arm]:
+    if names.META_MAX_NEW_TOKENS in loop.metadata:
+        raise ValueError(f"flavor {loop.flavor!r} has a fixed number of new tokens, and so no TTFT: {loop.path}")
+    arms = [Arm(loop, workload) for workload in workloads(loop.bounds.n_positions, **given)]
+    if given:  # what was asked for is not left out
+        for arm in arms:
+            arm.check()
+    return arms
 
 
 def _fitting(arms: Sequence[Arm], budget: Budget, say: Say) -> tuple[list[Arm], list[LeftOut]]:

@@ -132,4 +132,4 @@ def test_what_is_no_model_is_one_line(run_bench, tmp_path):
 
 def test_a_fixed_number_of_new_tokens_is_refused(tiny, run_bench, tmp_path):
     path = export(tiny.model, tmp_path / "model.onnx", flavor="unrolled", max_new_tokens=2)
-    assert "is of flavor 'unrolled', which has a fixed number of new tokens" in error_of(run_bench(path))
+    assert f"flavor 'unrolled' has a fixed number of new tokens, and so no TTFT: {path}" in error_of(run_bench(path))

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -31,8 +32,8 @@ class SlowLoop:
     flavor, device = "standard", "cpu"
     bounds = SimpleNamespace(n_positions=64, vocab_size=97)
 
-    def __init__(self, clock: Clock):
-        self._clock = clock
+    def __init__(self, clock: Clock, path: Path):
+        self._clock, self.path = clock, path
         clock.now_s += 1
 
     def check(self, ids, **arguments):
@@ -60,11 +61,11 @@ class SlowMemory:
 def slow_machine(patched, row_s):
     """Makes one of this machine."""
     clock = Clock(row_s)
-    for module in ("measure", "clock"):
+    for module in ("measure", "arm", "clock"):
         patched.setattr(f"gptloop.bench.{module}.time", clock)
     patched.setattr("gptloop.bench.clock.gc", Mock())  # with torch about, each collection takes 0.1 s
     patched.setattr(measure, "MOST_ROUNDS", 15)
-    patched.setattr(measure, "OnnxLoop", lambda *_, **__: SlowLoop(clock))
+    patched.setattr(measure, "OnnxLoop", lambda path, **_: SlowLoop(clock, path))
     patched.setattr(measure, "MemoryRead", lambda _: SlowMemory(clock))
     return clock
 
