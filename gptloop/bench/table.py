@@ -18,14 +18,14 @@ def render(result: Result) -> str:
     lines = [_title(result), "", *(f"{name:{width}}  {words}" for name, words in facts), ""]
     lines += [*_aligned([HEADERS, *map(_cells, result.timings)]), ""]
     lines += [f"left out: {one.workload.title} ({one.why})" for one in result.left_out]
-    rounds = len(result.timings[0].rounds_s)
-    lines.append(f"{rounds} rounds, {duration_text(result.elapsed_s)} of {result.budget_s:g} s")
+    rounds = _count(len(result.timings[0].rounds_s), "round")
+    lines.append(f"{rounds}, {duration_text(result.elapsed_s)} of {result.budget_s:g} s")
     return "\n".join(printable(line) for line in lines)
 
 
 def _title(result: Result) -> str:
     facts, machine = result.facts, result.machine
-    threads = f"{machine.threads} threads" if machine.threads else "its own choice of threads"
+    threads = _count(machine.threads, "thread") if machine.threads else "its own choice of threads"
     model = f"{result.file}: {facts['source']}, {facts['precision']}, weights: {facts['weights']}"
     return f"{model}; ONNX Runtime {machine.onnxruntime} on {machine.device}, {threads}"
 
@@ -37,7 +37,10 @@ def _facts(result: Result) -> Iterator[tuple[str, str]]:
         beside = ", without the GPU's" if result.machine.device == "cuda" else ""
         yield "peak memory", f"{bytes_text(result.peak_memory_bytes)}, of the whole process{beside}"
     if bandwidth := result.machine.bandwidth:
-        yield "memory bandwidth", f"{_rate_text(bandwidth, 1e9)} GB/s, read by {result.machine.read_threads} threads"
+        yield (
+            "memory bandwidth",
+            f"{_rate_text(bandwidth, 1e9)} GB/s, read by {_count(result.machine.read_threads, 'thread')}",
+        )
     if (share := result.bandwidth_share) is not None:
         yield "of it, used by one row", f"{share:.0%}, {bytes_text(result.step_weight_bytes)} of weights a token"
 
@@ -56,6 +59,10 @@ def _cells(timing: Timing) -> Sequence[str]:
 def _rate_text(rate: Spread, unit: float) -> str:
     middle, low, high = (rate_text(x / unit) for x in rate)
     return f"{middle} [{low}-{high}]"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
