@@ -171,9 +171,14 @@ EVERYTHING = {"attention_mask": PADDED, "eos_token_id": SOME_ENDS, "num_return_s
 @pytest.mark.parametrize("call", [{}, EVERYTHING], ids=["plain", "everything"])
 @pytest.mark.parametrize("runtime", RUNTIMES[1:])
 def test_on_other_runtimes_as_well(open_model, precision, runtime, call):
-    """Cut within a block and at its end; a runtime of which each example takes a second."""
+    """Cut within a block and at its end."""
     other = open_model(precision, runtime)
-    assert_equal(other.in_calls([3, 2, 4], PROMPTS, **call), other.call(PROMPTS, **call, max_new_tokens=9))
+    found, expected = other.in_calls([3, 2, 4], PROMPTS, **call), other.call(PROMPTS, **call, max_new_tokens=9)
+    if runtime is ReferenceLoop:  # 1e-6 was seen in fp32: equal shapes are not enough for numpy to sum in one order
+        assert_close(found, expected, precision)
+        np.testing.assert_array_equal(found[names.ENDED], expected[names.ENDED])
+    else:
+        assert_equal(found, expected)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 9, 15])
