@@ -57,7 +57,7 @@ FEATURES = {
     "sequence_bias": {"sequence_bias": BIASES},
     "sequence_bias, attention_mask": {"sequence_bias": BIASES, "attention_mask": MASK, "repetition_penalty": 1.4},
     "stop_sequences": {"stop_sequences": STOPS, "num_return_sequences": 3, "top_k": 4},
-    "stop_sequences of one id, and pad": {"stop_sequences": [[x] for x in MANY_ENDS], "pad_token_id": 96},
+    "stop_sequences of one id, and pad": {"stop_sequences": [[x] for x in MANY_ENDS], "pad_token_id": 95},
     "stop_sequences and eos": {"stop_sequences": STOPS, "eos_token_id": MANY_ENDS[:5], "num_return_sequences": 3},
     "eos": {"eos_token_id": MANY_ENDS, "num_return_sequences": 2},
     "eos at once": {"eos_token_id": list(range(96)), "temperature": 0},
