@@ -14,9 +14,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import Case, Workload
+from benchmarks.cases import Case
 from benchmarks.contenders import Files, load, prompt_ids
 from benchmarks.timing.clocks import timed
+from benchmarks.workloads import Workload
 from gptloop.runtime.huge_pages import on_huge_pages
 
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.cases import Workload
 from benchmarks.measuring.products import AttentionProducts, Call, Products
 from benchmarks.timing.clocks import timed
+from benchmarks.workloads import Workload
 from gptloop.runtime.huge_pages import on_huge_pages
 
 BUFFER_BYTES = 1 << 29  # many times the last-level cache of the servers at hand (32 MiB to 256 MiB)

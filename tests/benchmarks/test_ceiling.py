@@ -11,9 +11,9 @@ import onnxruntime as ort
 import pytest
 from onnxscript import GraphBuilder
 
-from benchmarks.cases import CANDIDATES, ONE_ROW, Workload
 from benchmarks.machine import cuda
 from benchmarks.measuring import gpu_ceiling, products
+from benchmarks.workloads import CANDIDATES, ONE_ROW, Workload
 from gptloop.graph import loop
 from gptloop.graph.model import IR_VERSION, OPSET
 from gptloop.graph.variants.products import build_attention_products
