@@ -20,8 +20,8 @@ import numpy.typing as npt
 from benchmarks.contenders import AbsentError, Files, OfLoop
 from gptloop import names
 from gptloop.model_file import read_model
+from gptloop.runtime.feeds import feeds
 from gptloop.runtime.loop import Loop, Outputs
-from gptloop.runtime.onnx_loop import feeds
 from gptloop.runtime.request import Request
 
 PRECISIONS = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}

@@ -15,7 +15,7 @@ from gptloop.graph.call import Call, per_row, uniforms
 from gptloop.graph.logits import Logits
 from gptloop.graph.processors import Processors
 from gptloop.graph.scope import scope
-from gptloop.graph.stop import Stop, Stopped, stop
+from gptloop.graph.stop import Stop, Stopped
 
 
 class Rules(NamedTuple):
@@ -23,15 +23,13 @@ class Rules(NamedTuple):
 
     uniforms_NS1: ir.Value  # float32
     settings: sampling.Settings
+    processors: Processors
     stop: Stop
-    prompt_SP: ir.Value  # int64, the prompt's tokens, padding replaced by one of them
-    repetition_penalty: ir.Value  # float32 [1]
-    penalized: ir.Value  # bool []
-    min_new_tokens: ir.Value  # int64 [], 0 without an end of text
 
     @classmethod
     def read(cls, op: OpBuilder, inputs: Mapping[str, ir.Value], call: Call) -> Rules:
         """From the graph's inputs by name."""
+        to_rows = functools.partial(per_row, op, call)
         with scope(op, "settings"):
             settings = sampling.settings(
                 op,
@@ -40,20 +38,13 @@ class Rules(NamedTuple):
                 top_p=inputs[names.TOP_P],
                 min_p=inputs[names.MIN_P],
                 return_logprobs=inputs[names.RETURN_LOGPROBS],
-                to_rows=functools.partial(per_row, op, call),
+                to_rows=to_rows,
             )
-            end = stop(op, inputs[names.EOS_TOKEN_IDS], inputs[names.PAD_TOKEN_ID])
-            # Padding is no text: where the mask is 0, the last token stands in, which is always one of the prompt's.
-            ids = inputs[names.INPUT_IDS]
-            text_BP = op.Where(op.Equal(inputs[names.ATTENTION_MASK], 0), op.Slice(ids, [-1], [2**31 - 1], [1]), ids)
-            penalty = inputs[names.REPETITION_PENALTY]
-            min_new_tokens = op.Squeeze(inputs[names.MIN_NEW_TOKENS])
-            prompt_SP = per_row(op, call, text_BP)
-            penalized = op.Not(op.Equal(op.Squeeze(penalty), 1.0))
-            min_new_tokens = op.Where(end.active, min_new_tokens, 0)
+            stop = Stop.read(op, inputs)
+            processors = Processors.read(op, inputs, stop.has_end, call.steps_done(op), to_rows)
         with scope(op, "uniforms"):
             uniforms_NS1 = uniforms(op, inputs[names.SEED], call, inputs[names.FIRST_CANDIDATE])
-        return cls(uniforms_NS1, settings, end, prompt_SP, penalty, penalized, min_new_tokens)
+        return cls(uniforms_NS1, settings, processors, stop)
 
     def first(self, op: OpBuilder, logits_BV: Logits, call: Call) -> Stopped:
         """Draw the first token of every row from the logits after its prompt."""
@@ -66,13 +57,7 @@ class Rules(NamedTuple):
         self, op: OpBuilder, logits_SV: Logits, step: ir.Value, ended_S: ir.Value, generated: tuple[ir.Value, ...]
     ) -> Stopped:
         """Draw the token of a step (int64 [], from 0), given what the rows have generated, int64 [S, T] if anything."""
-        processors = Processors(
-            penalty=self.repetition_penalty,
-            penalized=self.penalized,
-            seen=(self.prompt_SP, *generated),
-            early=op.Less(step, self.min_new_tokens),
-            eos_token_ids=self.stop.eos_token_ids,
-        )
         uniform_S1 = op.Gather(self.uniforms_NS1, step, axis=0)
-        drawn = sampling.sample(op, logits_SV, uniform_S1, self.settings, processors)
-        return self.stop.apply(op, drawn, ended_S)
+        processing = sampling.Processing(self.processors, step, generated)
+        drawn = sampling.sample(op, logits_SV, uniform_S1, self.settings, processing)
+        return self.stop.apply(op, drawn, ended_S, generated)
