@@ -1,4 +1,4 @@
-"""The grid: which sizes, workloads and contenders are measured, and how many rounds each gets.
+"""The grids: which sizes, workloads and contenders are measured, and how many rounds each gets.
 
 Knows names and numbers only; nothing here is loaded or run.
 """
@@ -7,42 +7,36 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from benchmarks.workloads import (
+    CANDIDATES,
+    ENDING,
+    GPU_LONG,
+    LONG_CANDIDATES,
+    LONG_PROMPT,
+    LONG_PROMPTS,
+    LONG_TEXT,
+    LONG_TEXTS,
+    MANY_PROMPTS,
+    ONE_ROW,
+    PROMPTS,
+    RAGGED,
+    SMOKE,
+    Workload,
+)
+
 BASELINE = "torch"
 CONTENDERS = (
     BASELINE,
     "torch_tiled",
     "torch_int8",
+    "torch_bf16",
     "torch_compiled",
     "hf_generate",
     "onnx_step",
     "onnx",
     "onnx_int8",
 )
-PEERS = ("ctranslate2", "ctranslate2_int8", "openvino")
-
-
-@dataclass(frozen=True)
-class Workload:
-    """One kind of generate call, the same for every size and contender."""
-
-    id: str
-    title: str
-    prompts: int
-    num_return_sequences: int
-    prompt_len: int = 36
-    max_new_tokens: int = 36
-    temperature: float = 1.0
-    top_k: int = 50
-    seed: int = 0
-
-
-# 36 + 36 tokens and 64 candidates are the workload of the published figures of 2022.
-ONE_ROW = Workload("1x1", "one prompt, one candidate", prompts=1, num_return_sequences=1)
-PROMPTS = Workload("8x1", "8 prompts", prompts=8, num_return_sequences=1)
-CANDIDATES = Workload("1x64", "64 candidates of one prompt", prompts=1, num_return_sequences=64)
-SMOKE = Workload(
-    "1x8", "8 candidates of one prompt", prompts=1, num_return_sequences=8, prompt_len=16, max_new_tokens=16
-)
+PEERS = ("ctranslate2", "ctranslate2_int8", "openvino", "openvino_default", "jax")
 
 
 @dataclass(frozen=True)
@@ -89,10 +83,12 @@ class Case:
 
 _LOOPS = (BASELINE, "onnx", "onnx_int8")
 _GRAPHS = (BASELINE, "onnx_step", "onnx", "onnx_int8")
+_WITHOUT_COMPILED = tuple(name for name in CONTENDERS if name != "torch_compiled")
 
-# Two CPU cores end this in about a quarter of an hour. So torch_compiled, torch_int8 and hf_generate run at one row
-# only, the larger sizes go without the costliest contenders and without 64 candidates, and gpt2 at 64 candidates
-# without those that prefill as many rows (`--grid full` has them all).
+# Two CPU cores end this in about a quarter of an hour. So torch_int8, torch_bf16 and hf_generate run at one row only,
+# torch_compiled, which compiles for half a minute twice, nowhere, the larger sizes go without the costliest contenders
+# and without 64 candidates, gpt2 at 64 candidates without those that prefill as many rows, and of the workloads whose
+# calls are long there is one (`--grid full` has them all).
 CPU_GRID = (
     Case(
         "distilgpt2",
@@ -102,10 +98,12 @@ CPU_GRID = (
         contenders=(BASELINE, "torch_tiled", "hf_generate", "onnx_step", "onnx", "onnx_int8"),
         smoke=True,
     ),
-    Case("gpt2", ONE_ROW, rounds=5, alone_rounds=3, ceiling=True),
+    Case("gpt2", ONE_ROW, rounds=5, alone_rounds=3, contenders=_WITHOUT_COMPILED, ceiling=True),
     Case("gpt2", PROMPTS, rounds=4, alone_rounds=2, contenders=_GRAPHS, ceiling=True),
     Case("gpt2", CANDIDATES, rounds=3, alone_rounds=1, contenders=_GRAPHS, ceiling=True),
-    Case("gpt2-medium", ONE_ROW, rounds=5, alone_rounds=3, contenders=_LOOPS),
+    Case("gpt2", LONG_PROMPT, rounds=3, alone_rounds=1, contenders=_LOOPS),
+    Case("gpt2", ENDING, rounds=3, alone_rounds=1, contenders=_LOOPS),
+    Case("gpt2-medium", ONE_ROW, rounds=4, alone_rounds=1, contenders=_LOOPS),
     Case("gpt2-large", ONE_ROW, rounds=3, alone_rounds=1, contenders=_LOOPS),
 )
 
@@ -113,7 +111,7 @@ CPU_GRID = (
 LONG_GRID = (
     Case(
         "gpt2",
-        Workload("1x1x900", "one prompt, 900 new tokens", 1, 1, prompt_len=16, max_new_tokens=900),
+        LONG_TEXT,
         rounds=3,
         alone_rounds=0,
         contenders=_LOOPS,
@@ -122,7 +120,7 @@ LONG_GRID = (
     ),
     Case(
         "gpt2",
-        Workload("8x1x512", "8 prompts, 512 new tokens", 8, 1, prompt_len=64, max_new_tokens=512),
+        LONG_TEXTS,
         rounds=3,
         alone_rounds=0,
         contenders=_LOOPS,
@@ -131,12 +129,14 @@ LONG_GRID = (
     ),
 )
 
+SHORT = (ONE_ROW, PROMPTS, MANY_PROMPTS, CANDIDATES)
+LONG = (LONG_PROMPT, LONG_PROMPTS, LONG_CANDIDATES)
+UNEQUAL = (RAGGED, ENDING)
 FULL_SIZES = ("gpt2", "gpt2-medium", "gpt2-large")
 
 # On a GPU, in fp16: the published workload first, then the variants, latency and a longer text. benchmarks.gpu runs
 # them within 10 minutes; torch compiled and every step written out take half a minute and more to get ready.
 GPU_LOOPS = (BASELINE, "onnx", "onnx_lean", "onnx_fixed", "onnx_fused")
-LONG = Workload("1x1x512x128", "one prompt, 512 + 128 tokens", 1, 1, prompt_len=512, max_new_tokens=128)
 GPU_GRID = (
     *(
         Case(
@@ -171,7 +171,7 @@ GPU_GRID = (
     ),
     Case(
         "gpt2",
-        LONG,
+        GPU_LONG,
         rounds=9,
         alone_rounds=0,
         contenders=GPU_LOOPS,
@@ -192,11 +192,16 @@ GPU_GRID = (
 
 
 def full_grid(sizes: tuple[str, ...] = FULL_SIZES) -> tuple[Case, ...]:
-    """Every workload and contender at every size."""
+    """Every workload and contender at every size; fewer rounds of those whose calls are long."""
     cases = (
-        Case(size, workload, rounds=9, alone_rounds=3, ceiling=True)
+        case
         for size in sizes
-        for workload in (ONE_ROW, PROMPTS, CANDIDATES)
+        for case in (
+            *(Case(size, workload, rounds=9, alone_rounds=3, ceiling=True) for workload in SHORT),
+            *(Case(size, workload, rounds=5, alone_rounds=1, ceiling=True) for workload in LONG),
+            # What is padded or has ended is computed as well, by some; no floor is the same for all.
+            *(Case(size, workload, rounds=5, alone_rounds=1) for workload in UNEQUAL),
+        )
     )
     return (CPU_GRID[0], *cases)
 

@@ -39,7 +39,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "long is hundreds of new tokens; gpu is for a GPU, in fp16; auto is gpu where there is one, else cpu "
         "(default: auto)",
     )
-    group.addoption("--peers", action="store_true", help="add CTranslate2 and OpenVINO, which the extra peers installs")
+    group.addoption(
+        "--peers", action="store_true", help="add CTranslate2, OpenVINO and JAX, which the extra peers installs"
+    )
     group.addoption("--threads", type=int, help="threads of one product, for every contender (default: torch's choice)")
     group.addoption("--pretrained", action="store_true", help="published weights from the hub instead of seeded ones")
     group.addoption("--xl", action="store_true", help="add gpt2-xl, 6.2 GB of weights for each contender")

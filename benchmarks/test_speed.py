@@ -16,6 +16,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.cases import Case
 from benchmarks.measuring.measurement import Measurement
+from benchmarks.workloads import Workload
 from gptloop.metrics import time_per_output_token_s, tokens_per_s
 from gptloop.reference.parity import Parity, ParityError
 
@@ -74,7 +75,6 @@ def test_generate(
 def extra_info(case: Case, contender: str, measured: Measurement, parity: Parity) -> dict[str, Any]:
     """What the saved run says of a contender besides its rounds; seconds and bytes."""
     w = case.workload
-    rows = w.prompts * w.num_return_sequences
     total_s, ttft_s = statistics.median(measured.rounds_s), statistics.median(measured.ttft_rounds_s)
     return {
         "schema": SCHEMA,
@@ -93,14 +93,15 @@ def extra_info(case: Case, contender: str, measured: Measurement, parity: Parity
         "top_k": w.top_k,
         "ttft_rounds_s": measured.ttft_rounds_s,
         "ttft_s": ttft_s,
-        "time_per_output_token_s": time_per_output_token_s(total_s, ttft_s, w.max_new_tokens),
-        "tokens_per_s": tokens_per_s(total_s, rows, w.max_new_tokens),
+        "time_per_output_token_s": time_per_output_token_s(total_s, ttft_s, w.steps),
+        "tokens_per_s": tokens_per_s(total_s, w.rows, w.tokens_per_row),
         "load_s": measured.alone.get("load_s", measured.load_s),
         # On a GPU, the device's; elsewhere the process's.
         "peak_memory_bytes": measured.device_bytes or measured.alone.get("peak_memory_bytes"),
         "alone_rounds_s": measured.alone.get("rounds_s", []),
         **ceiling_info(measured),
         **early_info(case, measured, ttft_s),
+        **length_info(w, measured),
         **cores_info(measured),
         **({"step_counts": measured.step.to_dict()} if measured.step else {}),
         "parity": {"check": measured.check, "rows": parity.rows, "excused_rows": parity.excused_rows},
@@ -129,6 +130,14 @@ def early_info(case: Case, measured: Measurement, ttft_s: float) -> dict[str, An
         "early_tokens": case.early_tokens,
         "early_rounds_s": measured.early_rounds_s,
         "early_time_per_output_token_s": time_per_output_token_s(early_s, ttft_s, case.early_tokens),
+    }
+
+
+def length_info(workload: Workload, measured: Measurement) -> dict[str, Any]:
+    """How long prompts and rows are, where they differ in that."""
+    return {
+        **({"shortest_prompt": workload.shortest_prompt} if workload.shortest_prompt else {}),
+        **({"row_ends": workload.row_ends, "eos_token_ids": measured.eos_token_ids} if workload.row_ends else {}),
     }
 
 

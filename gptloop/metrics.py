@@ -20,13 +20,13 @@ def time_per_output_token_s(total_s: float, ttft_s: float, new_tokens: int) -> f
     return (total_s - ttft_s) / (new_tokens - 1)
 
 
-def tokens_per_s(total_s: float, rows: int, new_tokens: int) -> float:
+def tokens_per_s(total_s: float, rows: int, new_tokens: float) -> float:
     """New tokens over the whole batch, per second of the whole `generate` call.
 
     Args:
         total_s: Time of the whole `generate` call, in seconds; above 0.
         rows: Rows of the result (prompts times candidates).
-        new_tokens: New tokens per row.
+        new_tokens: New tokens per row; on average, where rows end early.
 
     Raises:
         ValueError: If `total_s` is not above 0.

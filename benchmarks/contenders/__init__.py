@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.cases import Workload
+from benchmarks.workloads import Workload
 
 Tokens = npt.NDArray[np.int64]
 
@@ -29,22 +29,26 @@ class Kind:
 
     Attributes:
         module: Where it lives in this package.
-        precision: Of its products; that of the case where it is "fp32".
+        precision: Of its products; that of the case where it is "fp32". "chosen" where it chooses one itself, and says
+            which once it is loaded.
         parity: What is compared with the baseline before it is timed: its tokens while "sampling"; its "greedy" tokens,
             where it draws random numbers of its own; or its "quality", where it computes in a lower precision.
+        own_numbers: Whether it draws random numbers of its own, so that no seed makes its rows end where others' do.
     """
 
     module: str
     precision: str = "fp32"
     parity: Literal["sampling", "greedy", "quality"] = "sampling"
+    own_numbers: bool = False
 
 
 KINDS = {
     "torch": Kind("torch_loop"),
     "torch_tiled": Kind("torch_tiled"),
     "torch_int8": Kind("torch_int8", precision="int8", parity="quality"),
-    "torch_compiled": Kind("torch_compiled", parity="greedy"),
-    "hf_generate": Kind("hf_generate", parity="greedy"),
+    "torch_bf16": Kind("torch_bf16", precision="bf16", parity="quality"),
+    "torch_compiled": Kind("torch_compiled", parity="greedy", own_numbers=True),
+    "hf_generate": Kind("hf_generate", parity="greedy", own_numbers=True),
     "onnx": Kind("onnx_loop"),
     "onnx_int8": Kind("onnx_loop", precision="int8", parity="quality"),
     "onnx_step": Kind("onnx_step"),
@@ -52,9 +56,11 @@ KINDS = {
     "onnx_fixed": Kind("onnx_flavor"),
     "onnx_fused": Kind("onnx_flavor"),
     "onnx_unrolled": Kind("onnx_unrolled"),
-    "ctranslate2": Kind("ctranslate2_generator", parity="greedy"),
-    "ctranslate2_int8": Kind("ctranslate2_generator", precision="int8", parity="quality"),
+    "ctranslate2": Kind("ctranslate2_generator", parity="greedy", own_numbers=True),
+    "ctranslate2_int8": Kind("ctranslate2_generator", precision="int8", parity="quality", own_numbers=True),
     "openvino": Kind("openvino_loop"),
+    "openvino_default": Kind("openvino_loop", precision="chosen", parity="quality"),
+    "jax": Kind("jax_loop"),
 }
 
 
@@ -112,11 +118,13 @@ class Contender(Protocol):
     """A loaded implementation.
 
     One whose parity is its quality may have `score`, a `gptloop.reference.evaluate.Scorer`; without it, the exported
-    file of its precision is scored.
+    file of its precision is scored. One that chooses its precision has it as `precision`.
     """
 
     def generate(self, ids: Tokens, workload: Workload, *, max_new_tokens: int, greedy: bool = False) -> Tokens:
-        """New tokens int64 [S, max_new_tokens], once the device has finished.
+        """New tokens int64 [S, max_new_tokens], once the device has finished; fewer where all rows ended earlier.
+
+        Ragged prompts are padded on the left, as `prompt_mask` tells.
 
         Greedy tokens of contenders whose parity is greedy: [B, max_new_tokens], one candidate of each prompt.
         """
@@ -148,19 +156,37 @@ def _module(name: str) -> Any:
 
 
 def prompt_ids(workload: Workload, vocab_size: int) -> Tokens:
-    """Seeded random prompts [B, P]."""
+    """Seeded random prompts [B, P], 0 in the place of padding."""
     rng = np.random.default_rng(workload.seed)
-    return rng.integers(0, vocab_size, (workload.prompts, workload.prompt_len))
+    ids = rng.integers(0, vocab_size, (workload.prompts, workload.prompt_len))
+    mask = prompt_mask(workload)
+    return ids if mask is None else ids * mask
+
+
+def prompt_mask(workload: Workload) -> Tokens | None:
+    """Where a ragged batch has tokens: [B, P], 1 for a token, 0 for padding on the left; None where none is padded.
+
+    Lengths lie evenly between the shortest and the longest, in a seeded order.
+    """
+    if not workload.shortest_prompt:
+        return None
+    B, P = workload.prompts, workload.prompt_len
+    lengths = np.linspace(workload.shortest_prompt, P, B).round().astype(np.int64)
+    lengths = np.random.default_rng(workload.seed).permutation(lengths)
+    return (np.arange(P) >= P - lengths[:, None]).astype(np.int64)
 
 
 def arguments(workload: Workload, max_new_tokens: int, greedy: bool) -> dict[str, Any]:
-    """The workload as gptloop's arguments."""
+    """The workload as gptloop's arguments, which JSON can hold."""
+    mask = prompt_mask(workload)
     return {
         "max_new_tokens": max_new_tokens,
         "num_return_sequences": workload.num_return_sequences,
         "temperature": 0.0 if greedy else workload.temperature,
         "top_k": workload.top_k,
         "seed": workload.seed,
+        **({} if mask is None else {"attention_mask": mask.tolist()}),
+        **({"eos_token_id": list(workload.eos_token_ids)} if workload.eos_token_ids else {}),
     }
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.cases import Workload
 from benchmarks.contenders import Contender, Tokens
 from benchmarks.timing.turn_worker import rest
+from benchmarks.workloads import Workload
 from gptloop.runtime.huge_pages import on_huge_pages
 
 

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.cases import Workload
-from benchmarks.contenders import KINDS, AbsentError, Files, Tokens
+from benchmarks.contenders import KINDS, AbsentError, Files, Tokens, prompt_mask
 from benchmarks.contenders.apart import Apart
+from benchmarks.workloads import Workload
 
 
 def prepare(name: str, files: Files) -> None:
@@ -95,8 +95,10 @@ class CTranslate2:
             "sampling_temperature": workload.temperature,
             "num_hypotheses": workload.num_return_sequences,
         }
+        mask = prompt_mask(workload)
+        prompts = ids if mask is None else [prompt[seen == 1] for prompt, seen in zip(ids, mask, strict=True)]
         results = self._generator.generate_batch(
-            [list(map(str, prompt)) for prompt in ids.tolist()],
+            [list(map(str, prompt.tolist())) for prompt in prompts],
             max_length=max_new_tokens,
             min_length=max_new_tokens,
             include_prompt_in_result=False,

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from transformers import GPT2LMHeadModel
 
-from benchmarks.cases import Workload
-from benchmarks.contenders import Files, Tokens
+from benchmarks.contenders import Files, Tokens, prompt_mask
+from benchmarks.workloads import Workload
 from gptloop.checkpoint.checkpoint import TORCH_TYPES
 
 
@@ -41,9 +41,10 @@ class HuggingFace:
             "num_return_sequences": workload.num_return_sequences,
         }
         prompts = torch.from_numpy(ids).to(self._model.device)
+        mask = prompt_mask(workload)
         output = self._model.generate(
             prompts,
-            attention_mask=torch.ones_like(prompts),
+            attention_mask=torch.ones_like(prompts) if mask is None else torch.from_numpy(mask).to(prompts.device),
             max_new_tokens=max_new_tokens,
             do_sample=not greedy,
             **({} if greedy else sampling),

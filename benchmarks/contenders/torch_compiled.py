@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from transformers import CompileConfig
 
-from benchmarks.cases import Workload
 from benchmarks.contenders import AbsentError, Files, Tokens
 from benchmarks.contenders.hf_generate import HuggingFace
+from benchmarks.workloads import Workload
 from gptloop.checkpoint.checkpoint import TORCH_TYPES
 
 

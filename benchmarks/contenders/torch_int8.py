@@ -15,17 +15,15 @@ from __future__ import annotations
 
 import warnings
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
-from benchmarks.contenders import AbsentError, Files, OfLoop, Tokens
-from gptloop import TorchLoop
+from benchmarks.contenders import AbsentError, Files
+from benchmarks.contenders.torch_scored import Scored, ScoringTorchLoop
 from gptloop.checkpoint import Checkpoint, Model
 from gptloop.exporter.int8 import quantize
 
 
-def load(name: str, files: Files, *, device: str, threads: int) -> Int8Contender:
+def load(name: str, files: Files, *, device: str, threads: int) -> Scored:
     """From the checkpoint, quantized while it is loaded.
 
     Raises:
@@ -35,10 +33,10 @@ def load(name: str, files: Files, *, device: str, threads: int) -> Int8Contender
         raise AbsentError("torch's packed dynamic int8 products are for the CPU")
     if not hasattr(torch.ops.quantized, "linear_dynamic"):
         raise AbsentError(f"torch {torch.__version__} has no quantized::linear_dynamic")
-    return Int8Contender(TorchInt8Loop(files.checkpoint))
+    return Scored(TorchInt8Loop(files.checkpoint))
 
 
-class TorchInt8Loop(TorchLoop):
+class TorchInt8Loop(ScoringTorchLoop):
     """A TorchLoop whose products are int8, quantized per output column; embeddings and attention stay float32."""
 
     def __init__(self, model: Model | Checkpoint):
@@ -52,29 +50,11 @@ class TorchInt8Loop(TorchLoop):
         self._w.pop("lm_head.weight", None)
         del self._head
 
-    @torch.inference_mode()
-    def score(self, ids: Tokens) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-        """As `gptloop.reference.evaluate.Scorer`."""
-        x = self._w["wte.weight"][ids] + self._w["wpe.weight"][: len(ids)]
-        H, D = self.config.n_head, self.config.n_embd
-        cache = [torch.empty(2, 1, H, len(ids), D // H) for _ in range(self.config.n_layer)]
-        logits = self._lm_head(self._blocks(x, cache, past_len=0, rows=1, seen=None))[:-1].double()
-        logprobs = logits.log_softmax(-1).gather(1, torch.from_numpy(ids[1:, None])).squeeze(1)
-        return logprobs.numpy(), logits.argmax(-1).numpy()
-
     def _linear(self, name: str, x: torch.Tensor) -> torch.Tensor:
         return _product(x, self._packed[name])
 
     def _lm_head(self, x: torch.Tensor) -> torch.Tensor:
         return _product(self._layer_norm("ln_f", x), self._packed_head)
-
-
-class Int8Contender(OfLoop):
-    """A TorchInt8Loop with its quality."""
-
-    def score(self, ids: Tokens) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-        """As `gptloop.reference.evaluate.Scorer`."""
-        return self.loop.score(ids)
 
 
 def _pack(weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:

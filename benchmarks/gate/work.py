@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import BASELINE, CPU_GRID, Workload
+from benchmarks.cases import BASELINE, CPU_GRID
+from benchmarks.workloads import Workload
 from gptloop.report.budgets import Budgets
 
 PRECISIONS = {"onnx": "fp32", "onnx_int8": "int8"}

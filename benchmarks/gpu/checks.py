@@ -18,10 +18,10 @@ import onnxruntime as ort
 import torch
 from transformers import GPT2Config
 
-from benchmarks.cases import Workload
 from benchmarks.contenders import Contender, Files, Tokens, arguments, load, prepare, prompt_ids
 from benchmarks.gpu.stages import say, write_json, write_text
 from benchmarks.machine.cuda_trace import Event, kernel_summary, trace_steps
+from benchmarks.workloads import Workload
 from gptloop import OnnxLoop, TorchLoop
 from gptloop.checkpoint.checkpoint import TORCH_TYPES
 from gptloop.reference.parity import Judge, ParityError, check_closeness

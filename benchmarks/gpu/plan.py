@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from benchmarks.cases import GPU_GRID, Case, Workload
+from benchmarks.cases import GPU_GRID, Case
 from benchmarks.contenders import Files
+from benchmarks.workloads import Workload
 from gptloop.checkpoint.seeded import random_model
 
 # Seconds to make, load and measure a case of a size, and to get a contender ready; guesses.

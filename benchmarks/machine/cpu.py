@@ -52,6 +52,11 @@ def cpu_features() -> list[str] | None:
     return [name for name, words in FEATURES.items() if words.intersection(flags)] if flags else None
 
 
+def has_bf16() -> bool:
+    """Whether the CPU computes in bfloat16, as far as anybody tells."""
+    return not {"AMX", "AVX512-BF16", "BF16"}.isdisjoint(cpu_features() or ())
+
+
 def _cpuinfo() -> dict[str, Any]:
     try:
         found: dict[str, Any] = cpuinfo.get_cpu_info()

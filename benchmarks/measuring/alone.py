@@ -12,8 +12,9 @@ import sys
 import time
 from typing import Any
 
-from benchmarks.cases import Case, Workload
+from benchmarks.cases import Case
 from benchmarks.contenders import Files, load, prompt_ids
+from benchmarks.workloads import Workload
 from gptloop.bench.clock import timed
 from gptloop.bench.memory import peak_memory_bytes
 from gptloop.runtime.huge_pages import on_huge_pages

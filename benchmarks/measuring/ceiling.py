@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import Workload
 from benchmarks.measuring.products import AttentionProducts, Call, Products
+from benchmarks.workloads import Workload
 from gptloop.bench.memory import MemoryRead
 
 ATTENTION, MEMORY = "attention's products", "memory"

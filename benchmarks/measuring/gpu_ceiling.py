@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.cases import Workload
 from benchmarks.machine import cuda
 from benchmarks.measuring.ceiling import Floor
+from benchmarks.workloads import Workload
 
 VALUE_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
 

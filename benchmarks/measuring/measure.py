@@ -60,7 +60,8 @@ def measure(
     for name, result in results.items() if alone else ():
         if result.passed:
             say(f"{name} alone in a process of its own: peak memory, {case.alone_rounds} timed rounds")
-            result.alone = run_alone(case, name, files, device=device, threads=threads)
+            called = dataclasses.replace(case, workload=result.called(case.workload))
+            result.alone = run_alone(called, name, files, device=device, threads=threads)
     return results
 
 
@@ -88,16 +89,24 @@ def _load(setting: Setting, results: Mapping[str, Measurement]) -> dict[str, Con
     for name, result in results.items():
         setting.say(f"loading {name}")
         try:
+            _check_ends(setting, name)
             prepare(name, setting.files)
             with on_huge_pages(wanted=setting.device == "cpu"):  # for everybody what OnnxLoop does for itself
                 start, used_bytes = time.perf_counter(), cuda.used_bytes(setting.device)
                 loaded[name] = load(name, setting.files, device=setting.device, threads=setting.threads)
                 result.load_s = time.perf_counter() - start
             result.device_bytes = cuda.growth(used_bytes, setting.device)
+            result.precision = getattr(loaded[name], "precision", result.precision)
         except AbsentError as error:
             setting.say(f"{name} is absent: {error}")
             result.absent = str(error)
     return loaded
+
+
+def _check_ends(setting: Setting, name: str) -> None:
+    """Raise an AbsentError where nothing could make the contender's rows end after as many tokens as others'."""
+    if setting.case.workload.row_ends and KINDS[name].own_numbers:
+        raise AbsentError("it draws random numbers of its own, so that its rows would end elsewhere")
 
 
 def _ceiling(setting: Setting, passed: Iterable[str]) -> Ceiling | None:

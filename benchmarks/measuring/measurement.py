@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks.cases import Case
@@ -11,6 +11,7 @@ from benchmarks.contenders import Files, Tokens
 from benchmarks.machine.cores import CorePass
 from benchmarks.machine.cuda_trace import Counts
 from benchmarks.measuring.ceiling import Floor
+from benchmarks.workloads import Workload
 from gptloop.reference.parity import Parity, ParityError
 
 Say = Callable[[str], None]
@@ -58,6 +59,7 @@ class Measurement:
         floors: What the call cannot be faster than, by kind, where the case asks for it.
         step: What a decode step makes a GPU do, where the case asks for it.
         precision: In which the contender runs.
+        eos_token_ids: What ends its rows, where the case's rows end early.
         device_bytes: By how much loading and the first call made the GPU's used memory grow; None on the CPU.
         alone: What the contender's own process printed.
     """
@@ -75,8 +77,13 @@ class Measurement:
     floors: dict[str, Floor] = field(default_factory=dict)
     step: Counts | None = None
     precision: str = "fp32"
+    eos_token_ids: tuple[int, ...] = ()
     device_bytes: int | None = None
     alone: dict[str, Any] = field(default_factory=dict)
+
+    def called(self, workload: Workload) -> Workload:
+        """The workload as the contender is called with it: with what ends its rows."""
+        return replace(workload, eos_token_ids=self.eos_token_ids)
 
     @property
     def passed(self) -> bool:

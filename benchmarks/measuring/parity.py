@@ -10,9 +10,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from benchmarks.cases import BASELINE
-from benchmarks.contenders import KINDS, Contender, Files, Tokens, arguments
+from benchmarks.contenders import KINDS, Contender, Files, Tokens, arguments, prompt_mask
 from benchmarks.machine import cuda
+from benchmarks.measuring.ends import check_ends, ending
 from benchmarks.measuring.measurement import Measurement, Setting
+from benchmarks.workloads import Workload
 from gptloop.reference.evaluate import Evaluation, compare, evaluate
 from gptloop.reference.parity import Judge, Parity, ParityError, check_quality
 from gptloop.runtime.request import check_request
@@ -21,25 +23,35 @@ from gptloop.runtime.request import check_request
 def check_parity(setting: Setting, loaded: Mapping[str, Contender], results: Mapping[str, Measurement]) -> None:
     """Call every contender once, and write what the comparison found into its result, or why it failed.
 
+    Where the case's rows end early, what ends them is found before, and written there as well.
+
     Args:
         setting: The case.
         loaded: Its contenders, the baseline among them.
         results: Of the same names.
     """
-    checks = _Checks(setting, loaded[BASELINE])
-    workload = setting.case.workload
+    try:
+        checks = _Checks(setting, loaded[BASELINE])
+    except ParityError as error:  # nothing makes the baseline's rows end as they should
+        for name in loaded:
+            results[name].parity = error.with_traceback(None)
+        return
     for name, contender in loaded.items():
         setting.say(f"parity of {name}")
-        used_bytes = cuda.used_bytes(setting.device)
-        found = contender.generate(
-            setting.ids, workload, max_new_tokens=workload.max_new_tokens, greedy=KINDS[name].parity == "greedy"
-        )
-        if growth := cuda.growth(used_bytes, setting.device):
-            results[name].device_bytes = growth + (results[name].device_bytes or 0)
+        result, used_bytes = results[name], cuda.used_bytes(setting.device)
         try:
-            results[name].check, results[name].parity = checks(name, contender, found)
+            workload = checks.called(name, contender)
+            result.eos_token_ids = workload.eos_token_ids
+            found = contender.generate(
+                setting.ids, workload, max_new_tokens=workload.max_new_tokens, greedy=KINDS[name].parity == "greedy"
+            )
+            if growth := cuda.growth(used_bytes, setting.device):
+                result.device_bytes = growth + (result.device_bytes or 0)
+            if workload.row_ends:
+                check_ends(found, workload)
+            result.check, result.parity = checks(name, contender, found, result.precision)
         except ParityError as error:
-            results[name].parity = error.with_traceback(None)  # whose frames would keep every contender in memory
+            result.parity = error.with_traceback(None)  # whose frames would keep every contender in memory
 
 
 class _Checks:
@@ -47,20 +59,27 @@ class _Checks:
 
     def __init__(self, setting: Setting, baseline: Contender):
         case = setting.case
-        self._setting, self._workload, self._precision = setting, case.workload, case.precision
+        self._setting, self._precision = setting, case.precision
+        self._workload = ending(baseline, setting.ids, case.workload) if case.workload.row_ends else case.workload
         device = setting.device if case.precision != "fp32" else "cpu"
         self._judge = Judge(setting.files.checkpoint, case.precision, device)
-        self._expected = _Expected(baseline, setting)
+        self._expected = _Expected(baseline, setting.ids, self._workload)
 
-    def __call__(self, name: str, contender: Contender, found: Tokens) -> tuple[str, Parity]:
-        """What was compared, in words, and the outcome.
+    def called(self, name: str, contender: Contender) -> Workload:
+        """The workload as a contender is called with it: the baseline's, but for what ends the rows of other tokens."""
+        if self._workload.row_ends and KINDS[name].parity == "quality":
+            return ending(contender, self._setting.ids, self._setting.case.workload)
+        return self._workload
+
+    def __call__(self, name: str, contender: Contender, found: Tokens, precision: str) -> tuple[str, Parity]:
+        """What was compared, in words, and the outcome; the precision is the contender's.
 
         Raises:
             ParityError: If the contender may not be timed.
         """
         kind = KINDS[name]
         if kind.parity == "quality":
-            words = self._quality_words(name, contender, kind.precision, "cpu")
+            words = self._quality_words(name, contender, precision, "cpu")
             return words, Parity(rows=len(found), excused_rows=0)
         greedy = kind.parity == "greedy"
         call = arguments(self._workload, self._workload.max_new_tokens, greedy)
@@ -76,7 +95,9 @@ class _Checks:
         return words, outcome
 
     def _quality_words(self, name: str, contender: Contender, precision: str, device: str) -> str:
-        text = [*self._setting.ids[0], *self._expected(greedy=False)[0]]
+        mask, tokens = prompt_mask(self._workload), self._expected(greedy=False)[0]
+        prompt = self._setting.ids[0] if mask is None else self._setting.ids[0][mask[0] == 1]
+        text = [*prompt, *tokens]
         return check_quality(_quality(name, contender, self._setting.files, text, device), precision)
 
 
@@ -98,8 +119,8 @@ def _quality(name: str, contender: Contender, files: Files, text: list[int], dev
 class _Expected:
     """The baseline's tokens, sampled or greedy, computed once each."""
 
-    def __init__(self, baseline: Contender, setting: Setting):
-        self._baseline, self._ids, self._workload = baseline, setting.ids, setting.case.workload
+    def __init__(self, baseline: Contender, ids: Tokens, workload: Workload):
+        self._baseline, self._ids, self._workload = baseline, ids, workload
         self._tokens: dict[bool, Tokens] = {}
 
     def __call__(self, greedy: bool) -> Tokens:

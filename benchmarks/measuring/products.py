@@ -18,7 +18,7 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 
-from benchmarks.cases import Workload
+from benchmarks.workloads import Workload
 from gptloop.exporter.exported import read_exported
 from gptloop.graph.blocks import block_bounds
 from gptloop.graph.variants.products import (

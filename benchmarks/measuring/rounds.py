@@ -16,6 +16,7 @@ from benchmarks.measuring.ceiling import Ceiling
 from benchmarks.measuring.measurement import Measurement, Setting
 from benchmarks.timing.clocks import interleave
 from benchmarks.timing.turn_worker import rest
+from benchmarks.workloads import Workload
 
 EARLY_CALLS = 3  # in turn, of each round: they take a small part of the whole call's time, and differ more
 
@@ -39,8 +40,11 @@ def time_rounds(
     new_tokens = setting.case.workload.max_new_tokens
     # The parity check was everybody's warm-up, but for those whose greedy call was another one.
     warm = [name for name in loaded if KINDS[name].parity != "greedy"]
-    whole = _whole_calls(setting, loaded)
-    first: dict[str, Callable[[], object]] = {name: _call(setting, one, 1) for name, one in loaded.items()}
+    workloads = {name: results[name].called(setting.case.workload) for name in loaded}
+    whole = _whole_calls(setting, loaded, workloads)
+    first: dict[str, Callable[[], object]] = {
+        name: _call(setting, one, workloads[name], 1) for name, one in loaded.items()
+    }
     if ceiling:
         whole |= ceiling.whole()
         first |= ceiling.first()
@@ -56,23 +60,27 @@ def time_rounds(
 
 def trace_step(setting: Setting, loaded: Mapping[str, Contender], results: Mapping[str, Measurement]) -> None:
     """Count what a decode step does, after all was timed: a profiler takes time."""
+    workload = setting.case.workload
     for name, contender in loaded.items():
         setting.say(f"{name}: a decode step, traced")
 
-        def some_tokens(new_tokens: int, contender: Contender = contender) -> Tokens:
-            return _call(setting, contender, new_tokens)()
+        def some_tokens(new_tokens: int, name: str = name, contender: Contender = contender) -> Tokens:
+            return _call(setting, contender, results[name].called(workload), new_tokens)()
 
         # These two calls are what the rounds have timed: a contender with a graph for each length has both.
-        results[name].step, _ = trace_steps(some_tokens, 1, setting.case.workload.max_new_tokens)
+        results[name].step, _ = trace_steps(some_tokens, 1, workload.max_new_tokens)
 
 
-def _whole_calls(setting: Setting, loaded: Mapping[str, Contender]) -> dict[str, Callable[[], object]]:
+def _whole_calls(
+    setting: Setting, loaded: Mapping[str, Contender], workloads: Mapping[str, Workload]
+) -> dict[str, Callable[[], object]]:
     """Each contender's whole call, and its early tokens right after it where the case asks for them."""
     calls: dict[str, Callable[[], object]] = {}
     for name, contender in loaded.items():
-        calls[name] = _call(setting, contender, setting.case.workload.max_new_tokens)
+        workload = workloads[name]
+        calls[name] = _call(setting, contender, workload, workload.max_new_tokens)
         if early_tokens := setting.case.early_tokens:
-            calls[_early_arm(name)] = _repeated(_call(setting, contender, early_tokens), EARLY_CALLS)
+            calls[_early_arm(name)] = _repeated(_call(setting, contender, workload, early_tokens), EARLY_CALLS)
     return calls
 
 
@@ -95,8 +103,8 @@ def _interleaved(
     return interleave(arms, rounds, core_pass, all_rest)
 
 
-def _call(setting: Setting, contender: Contender, new_tokens: int) -> Callable[[], Tokens]:
-    return lambda: contender.generate(setting.ids, setting.case.workload, max_new_tokens=new_tokens)
+def _call(setting: Setting, contender: Contender, workload: Workload, new_tokens: int) -> Callable[[], Tokens]:
+    return lambda: contender.generate(setting.ids, workload, max_new_tokens=new_tokens)
 
 
 def _repeated(call: Callable[[], object], times: int) -> Callable[[], None]:

@@ -31,7 +31,15 @@ MOST_ROWS = 8
 
 _FIRST_SIZE = "gpt2"
 _OWN = (CANDIDATE, f"{CANDIDATE}_int8")
-_PEERS = ("hf_generate", "torch_compiled", "ctranslate2", "ctranslate2_int8", "openvino")
+_PEERS = (
+    "hf_generate",
+    "torch_compiled",
+    "ctranslate2",
+    "ctranslate2_int8",
+    "openvino",
+    "openvino_default",
+    "jax",
+)
 
 # The work that runs have in common: 36 + 36 tokens, sampled.
 _RECORD_WORK = {"1x1": "one row", "8x1": "8 prompts", "1x64": "64 candidates"}

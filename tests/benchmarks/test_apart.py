@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from counts import Counts
 
-from benchmarks.cases import Workload
 from benchmarks.contenders import AbsentError
 from benchmarks.contenders.apart import Apart
+from benchmarks.workloads import Workload
 
 ROWS = Workload("1x2", "2 candidates", prompts=1, num_return_sequences=2, prompt_len=5, max_new_tokens=6, top_k=5)
 

@@ -8,9 +8,9 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from benchmarks.cases import CANDIDATES, ONE_ROW, Workload
 from benchmarks.machine import cuda
 from benchmarks.measuring import gpu_ceiling, products
+from benchmarks.workloads import CANDIDATES, ONE_ROW, Workload
 from gptloop.graph.variants.products import build_attention_products
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")

@@ -10,11 +10,12 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from benchmarks.cases import CANDIDATES, GPU_GRID
+from benchmarks.cases import GPU_GRID
 from benchmarks.contenders import Files
 from benchmarks.gpu import checks, run
 from benchmarks.gpu.stages import Stages
 from benchmarks.machine import cuda
+from benchmarks.workloads import CANDIDATES
 from gptloop.reference.parity import ParityError
 from gptloop.report.runs import STEP_COUNTS, read_runs
 

@@ -9,12 +9,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks.cases import Case, Workload
+from benchmarks.cases import Case
 from benchmarks.contenders import AbsentError
 from benchmarks.measuring.measure import measure
 from benchmarks.measuring.measurement import Measurement, Setting
 from benchmarks.measuring.rounds import time_rounds
 from benchmarks.test_speed import extra_info
+from benchmarks.workloads import Workload
 from gptloop.bench import memory
 from gptloop.report.runs import BOUNDS
 

@@ -8,17 +8,20 @@ from gptloop.report.compare import BASELINE, CANDIDATE
 
 Colours = Mapping[str, str]
 
-# Okabe and Ito's palette for contenders (the baseline in grey, the peers and a GPU's flavors from Tol's muted), Tol's
-# light for workloads: all colour-blind safe.
+# Okabe and Ito's palette for contenders (the baseline in grey, the peers and a GPU's flavors from Tol's muted, others
+# from Tol's medium contrast), Tol's light for workloads: all colour-blind safe.
 _CONTENDER_COLOURS = {
     BASELINE: "#8C8C8C",
     "torch_tiled": "#56B4E9",
     "torch_int8": "#CC79A7",
+    "torch_bf16": "#CC6677",
     "torch_compiled": "#D55E00",
     "hf_generate": "#E69F00",
     "ctranslate2": "#882255",
     "ctranslate2_int8": "#AA4499",
     "openvino": "#332288",
+    "openvino_default": "#88CCEE",
+    "jax": "#661100",
     "onnx_step": "#F0E442",
     CANDIDATE: "#0072B2",
     "onnx_int8": "#009E73",
@@ -27,7 +30,7 @@ _CONTENDER_COLOURS = {
     "onnx_fused": "#999933",
     "onnx_unrolled": "#DDCC77",
 }
-_OTHER_CONTENDERS = ("#88CCEE", "#CC6677", "#661100", "#000000")
+_OTHER_CONTENDERS = ("#6699CC", "#004488", "#994455", "#000000")
 _WORKLOAD_COLOURS = {"1x1": "#77AADD", "8x1": "#44BB99", "64x1": "#EEDD88", "1x64": "#EE8866"}
 _OTHER_WORKLOADS = ("#99DDFF", "#BBCC33", "#FFAABB", "#AAAA00", "#DDDDDD")
 
