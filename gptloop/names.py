@@ -42,8 +42,9 @@ RAW_LOGPROBS = "raw_logprobs"  # float32 [B, R, N], under the model's own
 ENDED = "ended"  # bool [B, R], whether a row has come to its end
 
 # What a call may take over from an earlier one of the same generation, and leave for a later one where `return_state`
-# is true: inputs with a default, which is nothing. K and V of layer l are `past_prompt.l.key` and so on. input_ids and
+# is true: inputs with a default. K and V of layer l are `past_prompt.l.key` and so on. input_ids and
 # attention_mask hold all of a prompt, whose first L tokens have K and V; where G is not 0, that must be all of it.
+PAST_SIZES = "past_sizes"  # int64 [3]: L, G and E, so much of the inputs below is read
 PAST_PROMPT = "past_prompt"  # key [B or 1, H, d, L], value [B or 1, H, L, d]
 PAST_ROWS = "past_rows"  # key and value [B, H, R, E, d], of the blocks of steps that are complete
 PAST_BLOCK = "past_block"  # key and value [B, H, R, G - 1 - E, d], of the one that is not

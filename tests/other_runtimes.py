@@ -66,19 +66,31 @@ class OpenVinoLoop(Loop):
         import openvino  # noqa: PLC0415  (optional)
 
         super().__init__(bounds)
+        self._path, self._core = path, openvino.Core()
+        self._model, self._with_state = self._compiled(path), None
+
+    def _compiled(self, path):
         options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-        self._folder = tempfile.TemporaryDirectory()  # what OpenVINO maps lives as long as the loop
-        folder = Path(shutil.copytree(path.parent, self._folder.name, dirs_exist_ok=True))
-        copy = folder / f"{path.stem}.required.onnx"
-        self._defaults = require_inputs(folder / path.name, copy)
-        self._model = openvino.Core().compile_model(copy, "CPU", options)
+        return self._core.compile_model(path, "CPU", options)
 
     def _run(self, request: Request) -> Outputs:
         return rows(*self.run(OUTPUTS, feeds(request)))
 
     def run(self, outputs: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-        found = self._model(self._defaults | inputs)
+        model = self._model
+        if names.RETURN_STATE in inputs or names.PAST_SIZES in inputs:
+            model, defaults = self._with_state = self._with_state or self._taking_state()
+            inputs = defaults | inputs
+        found = model(inputs)
         return [found[name].copy() for name in outputs]
+
+    def _taking_state(self):
+        """OpenVINO takes an input with a default for a constant."""
+        self._folder = tempfile.TemporaryDirectory()  # what OpenVINO maps lives as long as the loop
+        folder = Path(shutil.copytree(self._path.parent, self._folder.name, dirs_exist_ok=True))
+        copy = folder / f"{self._path.stem}.required.onnx"
+        defaults = require_inputs(folder / self._path.name, copy)
+        return self._compiled(copy), defaults
 
 
 def rows(*outputs_BRN: np.ndarray) -> Outputs:

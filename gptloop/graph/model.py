@@ -16,7 +16,7 @@ from gptloop.graph import loop
 from gptloop.graph.call import Call
 from gptloop.graph.rules import Rules
 from gptloop.graph.start import start
-from gptloop.graph.state import Past, add_defaults, add_present, past_inputs
+from gptloop.graph.state import Past, add_defaults, add_present, past_inputs, sizes
 from gptloop.graph.transformer import Transformer
 from gptloop.graph.weights import Float32Weights, HalfWeights, Int8Weights, Repeated, Weights
 
@@ -72,8 +72,9 @@ def build(
     op = builder.op
     described = INPUTS | past_inputs(transformer)
     inputs = {name: builder.input(name, dtype, shape) for name, (dtype, shape) in described.items()}
-    past = Past.of(inputs, transformer.n_layer)
-    call = read_call(op, inputs, past)
+    L, G, _ = sizes(op, inputs)
+    call = read_call(op, inputs)._replace(L=L, G=G)
+    past = Past.of(op, inputs, transformer, call)
     rules = Rules.read(op, inputs, call)
     started = start(op, transformer, inputs, past, rules, call)
     repeated = Repeated(builder.graph.initializers, "steps") if repeat_weights and precision in PACKED else None
@@ -111,13 +112,12 @@ def with_weights(tensors: Mapping[str, ir.TensorProtocol], precision: str) -> tu
     return builder, HalfWeights(initializers, FLOAT_TYPES[precision])
 
 
-def read_call(op: OpBuilder, inputs: Mapping[str, ir.Value], past: Past | None = None) -> Call:
-    """A call's sizes, from the graph's inputs by name and what an earlier call may have left."""
+def read_call(op: OpBuilder, inputs: Mapping[str, ir.Value]) -> Call:
+    """A call's sizes, from the graph's inputs by name; of one that goes on from nothing."""
     return Call(
         B=op.Shape(inputs[names.INPUT_IDS], start=0, end=1),
         R=inputs[names.NUM_RETURN_SEQUENCES],
         P=op.Shape(inputs[names.INPUT_IDS], start=1, end=2),
         N=inputs[names.MAX_NEW_TOKENS],
-        L=op.Shape(past.prompts[0].key_BHdP, start=3, end=4) if past else op.Constant(value_ints=[0]),
-        G=op.Shape(past.sequences, start=2, end=3) if past else None,
+        L=op.Constant(value_ints=[0]),
     )

@@ -107,6 +107,7 @@ class _Attention:
         transformer: Transformer,
     ):
         self._op, self._shapes, self._padding_B11P, self._past = op, shapes, padding_B11P, past
+        self._L = L
         self._last_layer, self._dtype = transformer.n_layer - 1, transformer.dtype
         self._chunks = None if L is None else Chunks.of(op, P, L)
         queries = self._chunks.positions(op) if self._chunks else P
@@ -125,7 +126,7 @@ class _Attention:
 
         def long(op: OpBuilder) -> list[ir.Value]:
             if last or chunks is None:
-                context, cache = attend(op, qkv, shapes, mask, last_position=last, past=past)
+                context, cache = attend(op, qkv, shapes, mask, last_position=last, past=past, L=self._L)
             else:
                 context, cache = attend_in_chunks(op, qkv, shapes, mask, chunks, past)
             return [context, *cache]

@@ -94,6 +94,7 @@ def attend(
     *,
     last_position: bool = False,
     past: PromptCache | None = None,
+    L: ir.Value | None = None,
 ) -> tuple[ir.Value, PromptCache]:
     """Causal attention in one piece.
 
@@ -103,12 +104,13 @@ def attend(
         shapes: Of the heads.
         mask_B1PP: Added to the scores; of the last position [B, 1, 1, P].
         last_position: Attend from the last position only.
-        past: K and V of what stands before.
+        past: K and V that hold those of the tokens before.
+        L: int64 [1], how many these are.
 
     Returns:
         [B * P, D], or [B, D] of the last positions, and the layer's PromptCache.
     """
-    query, cache = _query_and_cache(op, qkv, shapes, past)
+    query, cache = _query_and_cache(op, qkv, shapes, past, L)
     if last_position:
         query = op.Slice(query, [-1], [END], [2])  # [B, H, 1, d]
     context = _context(op, query, cache, mask_B1PP)
@@ -126,12 +128,12 @@ def attend_in_chunks(
         shapes: Of the heads.
         mask_B1CL: With a row for each position of the chunks, and a column for each token with or before them.
         chunks: How the positions are divided.
-        past: K and V of what stands before; None where nothing does.
+        past: K and V that hold those of the tokens before; None where nothing does.
 
     Returns:
         [B * P, D], and the PromptCache of all tokens.
     """
-    query, cache = _query_and_cache(op, qkv, shapes, past)
+    query, cache = _query_and_cache(op, qkv, shapes, past, chunks.L)
     positions = chunks.positions(op)
     query = op.Pad(query, op.Concat([0], op.Sub(positions, chunks.P), axis=0), None, [2])
     end = op.Add(chunks.L, chunks.P)
@@ -140,7 +142,7 @@ def attend_in_chunks(
         start = op.Mul(op.Unsqueeze(chunk, [0]), chunks.length)
         stop = op.Add(start, chunks.length)
         seen = op.Min(op.Add(stop, chunks.L), end)
-        before = PromptCache(op.Slice(cache.key_BHdP, [0], seen, [3]), op.Slice(cache.value_BHPd, [0], seen, [2]))
+        before = first_tokens(op, cache, seen)
         mask = op.Slice(mask_B1CL, op.Concat(start, [0], axis=0), op.Concat(stop, seen, axis=0), [2, 3])
         context = _context(op, op.Slice(query, start, stop, [2]), before, mask)
         return [op.Identity(condition), context]
@@ -158,17 +160,22 @@ def attend_in_chunks(
     return op.Reshape(op.Slice(op.Reshape(by_position, of_prompt), [0], chunks.P, [1]), [-1, D]), cache
 
 
+def first_tokens(op: OpBuilder, cache: PromptCache, L: ir.Value) -> PromptCache:
+    """K and V of the first L tokens, int64 [1]."""
+    return PromptCache(op.Slice(cache.key_BHdP, [0], L, [3]), op.Slice(cache.value_BHPd, [0], L, [2]))
+
+
 def _query_and_cache(
-    op: OpBuilder, qkv: ir.Value, shapes: PrefillShapes, past: PromptCache | None
+    op: OpBuilder, qkv: ir.Value, shapes: PrefillShapes, past: PromptCache | None, L: ir.Value | None
 ) -> tuple[ir.Value, PromptCache]:
     """Queries [B, H, P, d] of the tokens, and K and V of these and of those before them."""
     by_head = op.Transpose(op.Reshape(qkv, shapes.BP3Hd), perm=[0, 2, 1, 3])
     query, key, value = op.Split(by_head, axis=1, num_outputs=3, _outputs=3)  # [B, H, P, d]
     key_BHdP = op.Transpose(key, perm=[0, 1, 3, 2])
-    if past is None:
+    if past is None or L is None:
         return query, PromptCache(key_BHdP, value)
     of_each_prompt = op.Concat(op.Shape(key, start=0, end=1), [1, 1, 1], axis=0)
-    key_BHdL, value_BHLd = (op.Expand(x, of_each_prompt) for x in past)
+    key_BHdL, value_BHLd = (op.Expand(x, of_each_prompt) for x in first_tokens(op, past, L))
     return query, PromptCache(op.Concat(key_BHdL, key_BHdP, axis=3), op.Concat(value_BHLd, value, axis=2))
 
 

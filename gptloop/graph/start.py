@@ -12,6 +12,7 @@ from gptloop import names
 from gptloop.graph.attention import GeneratedCache, PromptCache
 from gptloop.graph.call import Call
 from gptloop.graph.prefill import Prompts, prefill
+from gptloop.graph.prompt_attention import first_tokens
 from gptloop.graph.rules import Rules
 from gptloop.graph.sampling import Drawn
 from gptloop.graph.scope import Kinds, branches, scope
@@ -54,6 +55,8 @@ def start(
         rules: How to sample and stop.
         call: The call's sizes.
     """
+    L = call.L
+    assert L is not None  # of a call that may go on from something
     ids, mask = inputs[names.INPUT_IDS], inputs[names.ATTENTION_MASK]
     transformer.prepare(op, ids)
 
@@ -67,10 +70,11 @@ def start(
     def from_past(op: OpBuilder) -> list[ir.Value]:
         ended_S = op.Reshape(past.ended, [-1])
         running = op.ReduceMax(op.Cast(op.Not(ended_S), to=ir.DataType.INT32), keepdims=0)
-        sequences_SG = op.Reshape(past.sequences, op.Concat([-1], call.G, axis=0))
+        sequences_BRG = op.Slice(past.sequences, [0], call.G, [2])
+        sequences_SG = op.Reshape(sequences_BRG, op.Concat(op.Mul(call.B, call.R), call.G, axis=0), allowzero=1)
         token_S = op.Gather(sequences_SG, -1, axis=1)
         no_logprob_S = op.Expand(0.0, op.Shape(token_S))
-        caches = [op.Identity(kv) for cache in past.prompts for kv in cache]
+        caches = [kv for cache in past.prompts for kv in first_tokens(op, cache, L)]
         go_on = op.Cast(running, to=_BOOL)
         return [token_S, no_logprob_S, op.Identity(no_logprob_S), ended_S, go_on, sequences_SG, *caches]
 
@@ -85,13 +89,4 @@ def start(
     pairs = [PromptCache(*pair) for pair in zip(caches[::2], caches[1::2], strict=True)]
     prompts = Prompts.of(op, pairs, mask, transformer.dtype)
     first = Stopped(Drawn(token, logprob, raw_logprob), ended, go_on)
-    return Start(first, sequences, prompts, *(_of_rows(op, caches, call) for caches in (past.rows, past.block)))
-
-
-def _of_rows(op: OpBuilder, caches: list[GeneratedCache], call: Call) -> list[GeneratedCache]:
-    """The same with B prompts and R candidates, where the default has one each."""
-    first = caches[0].key_BHRTd
-    H_1, Td_2 = op.Shape(first, start=1, end=2), op.Shape(first, start=3)
-    shape = op.Concat(call.B, H_1, call.R, Td_2, axis=0)
-    # A Reshape is no copy, and changes nothing where there are tokens.
-    return [GeneratedCache(*(op.Reshape(kv, shape, allowzero=1) for kv in cache)) for cache in caches]
+    return Start(first, sequences, prompts, past.rows, past.block)

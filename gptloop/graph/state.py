@@ -11,25 +11,25 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
-from onnxscript import GraphBuilder
+from onnxscript import GraphBuilder, OpBuilder
 
 from gptloop import names
 from gptloop.graph.attention import GeneratedCache, PromptCache
+from gptloop.graph.call import Call
 from gptloop.graph.transformer import Transformer
 
 Inputs = dict[str, tuple[ir.DataType, list[int | str]]]
 KINDS = ("key", "value")
-NOTHING = {"L": 0, "E": 0, "C": 0, "G": 0}  # of the defaults; other dimensions that a call decides are 1
 
 
 class Past(NamedTuple):
     """What an earlier call has left, or nothing.
 
     Attributes:
-        prompts: K and V of the first L tokens of each prompt, or, of one row, of all prompts; by layer.
+        prompts: K and V of which the first L tokens are each prompt's, or, of one row, all prompts'; by layer.
         rows: K and V of the tokens that each row has generated in complete blocks of steps, by layer.
         block: The same of the other tokens but the last.
-        sequences: int64 [B, R, G], those tokens and the last one.
+        sequences: int64 [B, R, G or more], those tokens and the last one.
         ended: bool [B, R], read where G is not 0.
         wanted: bool [1], whether this call shall leave something itself.
     """
@@ -42,26 +42,45 @@ class Past(NamedTuple):
     wanted: ir.Value
 
     @classmethod
-    def of(cls, inputs: Mapping[str, ir.Value], n_layer: int) -> Past:
+    def of(cls, op: OpBuilder, inputs: Mapping[str, ir.Value], transformer: Transformer, call: Call) -> Past:
         """From the graph's inputs by name."""
+        _, _, E = sizes(op, inputs)
+        C = op.Sub(call.steps_done(op), E)
+        layers = range(transformer.n_layer)
 
-        def caches(name: str) -> list[tuple[ir.Value, ...]]:
-            return [tuple(inputs[f"{name}.{layer}.{kind}"] for kind in KINDS) for layer in range(n_layer)]
+        def of_rows(name: str, length: ir.Value) -> list[GeneratedCache]:
+            # A default has one prompt and one candidate; a Reshape is no copy.
+            H, d = [transformer.n_head], [transformer.head_dim]
+            shape = op.Concat(call.B, H, call.R, length, d, axis=0)
 
+            def read(layer: int, kind: str) -> ir.Value:
+                tokens = op.Slice(inputs[f"{name}.{layer}.{kind}"], [0], length, [3])
+                return op.Reshape(tokens, shape, allowzero=1)
+
+            return [GeneratedCache(*(read(layer, kind) for kind in KINDS)) for layer in layers]
+
+        prompts = [[inputs[f"{names.PAST_PROMPT}.{layer}.{kind}"] for kind in KINDS] for layer in layers]
         return cls(
-            prompts=[PromptCache(*pair) for pair in caches(names.PAST_PROMPT)],
-            rows=[GeneratedCache(*pair) for pair in caches(names.PAST_ROWS)],
-            block=[GeneratedCache(*pair) for pair in caches(names.PAST_BLOCK)],
+            prompts=[PromptCache(*pair) for pair in prompts],
+            rows=of_rows(names.PAST_ROWS, E),
+            block=of_rows(names.PAST_BLOCK, C),
             sequences=inputs[names.PAST_SEQUENCES],
             ended=inputs[names.PAST_ENDED],
-            wanted=inputs[names.RETURN_STATE],
+            # No call is without tokens, but a runtime must not know: a branch that is never taken crashes OpenVINO.
+            wanted=op.And(inputs[names.RETURN_STATE], op.Greater(call.P, 0)),
         )
+
+
+def sizes(op: OpBuilder, inputs: Mapping[str, ir.Value]) -> list[ir.Value]:
+    """L, G and E, int64 [1] each."""
+    return list(op.Split(inputs[names.PAST_SIZES], axis=0, num_outputs=3, _outputs=3))
 
 
 def past_inputs(transformer: Transformer) -> Inputs:
     """The inputs' types and shapes by name."""
     rows: list[int | str] = ["B_past", "R_past"]
     return {
+        names.PAST_SIZES: (ir.DataType.INT64, [3]),
         names.PAST_SEQUENCES: (ir.DataType.INT64, [*rows, "G"]),
         names.PAST_ENDED: (ir.DataType.BOOL, rows),
         names.RETURN_STATE: (ir.DataType.BOOL, [1]),
@@ -72,10 +91,14 @@ def past_inputs(transformer: Transformer) -> Inputs:
 
 
 def add_defaults(builder: GraphBuilder, transformer: Transformer) -> None:
-    """Let the inputs be left out. Done last: no value is to be inferred from what is only a default."""
+    """Let the inputs be left out. Done last: no value is to be inferred from what is only a default.
+
+    Of what a call decides, a default has one each, which `past_sizes` says not to read: OpenVINO (2026.4) takes a
+    constant without elements for a scalar.
+    """
     inputs = {value.name: value for value in builder.graph.inputs}
     for name, (dtype, shape) in past_inputs(transformer).items():
-        dims = [dim if isinstance(dim, int) else NOTHING.get(dim, 1) for dim in shape]
+        dims = [dim if isinstance(dim, int) else 1 for dim in shape]
         inputs[name].const_value = ir.tensor(np.zeros(dims, dtype.numpy()), dtype=dtype, name=name)
         builder.graph.initializers[name] = inputs[name]
 

@@ -26,7 +26,7 @@ from gptloop.runtime.opening import open_model
 from gptloop.runtime.request import Request, check_request
 from gptloop.runtime.run import Input, check_timeout, run_bound
 from gptloop.runtime.session import CUDA, THREADS_MAX
-from gptloop.runtime.state import Prefix, State
+from gptloop.runtime.state import Prefix, State, with_sizes
 from gptloop.runtime.stream import Stream
 from gptloop.values import whole_number
 
@@ -231,7 +231,7 @@ class OnnxLoop(Loop):
             shape = (*request.input_ids.shape[:1], request.num_return_sequences, request.max_new_tokens)
             outputs = [self._captured.run(self._feeds(request), names.SEQUENCES, np.zeros(shape, np.int64))]
         else:
-            before = prefix.caches if prefix else {}
+            before = with_sizes(prefix.caches) if prefix else {}
             outputs = [value.numpy() for value in self._run_block(request, before, wanted, (), timeout_s)]
         outputs = [x.reshape(-1, x.shape[-1]) for x in outputs]  # [B, R, N] -> [B * R, N]
         if not request.return_logprobs:

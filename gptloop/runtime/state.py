@@ -97,7 +97,7 @@ class State:
 
     def inputs(self) -> dict[str, Input]:
         """For the next call."""
-        inputs: dict[str, Input] = {names.RETURN_STATE: np.array([True]), **self._caches}
+        inputs = {names.RETURN_STATE: np.array([True]), **with_sizes(self._caches, self.generated)}
         if self.generated:
             inputs |= {names.PAST_SEQUENCES: self._tokens, names.PAST_ENDED: self.ended}
         return inputs
@@ -174,6 +174,16 @@ class State:
             names_ = [names.PAST_PROMPT, names.PAST_ROWS, names.PAST_BLOCK]
             parts = [cache(kind, name) for name in names_ if f"{name}.{layer}.{kind}" in self._caches]
             yield f"{names.PAST_PROMPT}.{layer}.{kind}", np.concatenate(parts, axis=axis)
+
+
+def with_sizes(caches: Caches, generated: int = 0) -> dict[str, Input]:
+    """The graph's inputs for K and V, and for tokens that each row has generated."""
+    if not caches:
+        return {}
+    L = caches[f"{names.PAST_PROMPT}.0.key"].shape()[3]
+    rows = caches.get(f"{names.PAST_ROWS}.0.key")
+    E = rows.shape()[3] if rows else 0
+    return {names.PAST_SIZES: np.array([L, generated, E]), **caches}
 
 
 def _cache_names(name: str, n_layer: int) -> list[str]:
