@@ -87,13 +87,17 @@ class Model:
         state |= {past: outputs[present] for past, present in self._rows if outputs[present].shape[3]}
         held = {past: before[past] for past, _ in self._rows if past in before}
         sequences = np.concatenate([tokens for tokens, *_ in found], axis=2)
+        rows = (held | state).get(self._rows[0][0])
+        lengths = [state[self._prompt[0][0]].shape[3], sequences.shape[2], 0 if rows is None else rows.shape[3]]
         ended = {names.PAST_SEQUENCES: sequences, names.PAST_ENDED: outputs[names.ENDED]}
+        ended[names.PAST_SIZES] = np.array(lengths)
         return {names.RETURN_STATE: np.array([True])} | held | state | ended
 
     def prefix(self, ids, **arguments):
         """K and V of prompts: the state of a call for one token, without the token."""
         outputs = self.call(ids, {names.RETURN_STATE: np.array([True])}, **arguments | {"max_new_tokens": 1})
-        return {past: outputs[present] for past, present in self._prompt}
+        caches = {past: outputs[present] for past, present in self._prompt}
+        return {names.PAST_SIZES: np.array([caches[self._prompt[0][0]].shape[3], 0, 0])} | caches
 
 
 RUNTIMES = [OnnxRuntime, ReferenceLoop, pytest.param(OpenVinoLoop, marks=openvino_is_installed)]
