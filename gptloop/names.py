@@ -10,21 +10,22 @@ Dimensions, as they appear in shape comments and suffixes (`query_BHRd`):
     V  vocab_size                           E  end-of-text ids
 """
 
-# Inputs. Those of shape [1] hold for the call, those of [B] or [1] for each prompt or for all.
+# Inputs. Those of [B] or [1] are for each prompt or for all. Of what a prompt did not ask for, because another one of
+# the batch asks for more candidates or new tokens, it gets padding.
 INPUT_IDS = "input_ids"  # int64 [B, P]
 ATTENTION_MASK = "attention_mask"  # int64 [B, P], 1 for a token, 0 for left padding
-MAX_NEW_TOKENS = "max_new_tokens"  # int64 [1]
-MIN_NEW_TOKENS = "min_new_tokens"  # int64 [1]; no end of text among the first so many
-NUM_RETURN_SEQUENCES = "num_return_sequences"  # int64 [1]
-FIRST_CANDIDATE = "first_candidate"  # int64 [1]; number of the first candidate: how many earlier calls have had
+MAX_NEW_TOKENS = "max_new_tokens"  # int64 [B] or [1]
+MIN_NEW_TOKENS = "min_new_tokens"  # int64 [B] or [1]; no end of text among the first so many
+NUM_RETURN_SEQUENCES = "num_return_sequences"  # int64 [B] or [1]
+FIRST_CANDIDATE = "first_candidate"  # int64 [B] or [1]; number of the first one: how many earlier calls have had
 TEMPERATURE = "temperature"  # float32 [B] or [1]; 0 is greedy
 TOP_K = "top_k"  # int64 [B] or [1]; 0 keeps the whole vocabulary
 TOP_P = "top_p"  # float32 [B] or [1]; 1 keeps all
-MIN_P = "min_p"  # float32 [1]; 0 keeps all
-REPETITION_PENALTY = "repetition_penalty"  # float32 [1]; 1 is none
-EOS_TOKEN_IDS = "eos_token_ids"  # int64 [E]; -1 alone for none
-PAD_TOKEN_ID = "pad_token_id"  # int64 [1]; follows a row's end
-RETURN_LOGPROBS = "return_logprobs"  # bool [1]; without it both outputs of log-probabilities are 0
+MIN_P = "min_p"  # float32 [B] or [1]; 0 keeps all
+REPETITION_PENALTY = "repetition_penalty"  # float32 [B] or [1]; 1 is none
+EOS_TOKEN_IDS = "eos_token_ids"  # int64 [B, E] or [1, E]; -1 after those of a prompt, or alone for none
+PAD_TOKEN_ID = "pad_token_id"  # int64 [B] or [1]; follows a row's end
+RETURN_LOGPROBS = "return_logprobs"  # bool [B] or [1]; without it both outputs of log-probabilities are 0
 SEED = "seed"  # int64 [B], 0 to 2^63 - 1
 UNIFORMS = "uniforms"  # float32 [N, S, 1] in 0 to 1, in place of the seed where the number of new tokens is fixed
 

@@ -38,7 +38,7 @@ class Cuts(NamedTuple):
     top_k_S1: ir.Value  # int64, 1 where the row is greedy, 0 = the whole vocabulary
     top_p_S1: ir.Value  # float32, less the rounding of a sum that just reaches it
     has_top_p_S1: ir.Value  # bool, whether the row's top_p is below 1
-    log_min_p_1: ir.Value  # float32, -inf where min_p is 0
+    log_min_p_S1: ir.Value  # float32, -inf where min_p is 0
     k_max_1: ir.Value  # int64, K: the largest top_k, at least 1
     of_many: ir.Value  # bool [], whether some row keeps the whole vocabulary, or a large part of it
     any_top_p: ir.Value  # bool [], whether some row has a top_p below 1
@@ -68,12 +68,12 @@ class Cuts(NamedTuple):
             top_k_S1=to_rows(top_k),
             top_p_S1=to_rows(op.Mul(top_p, names.TOP_P_REACHED)),
             has_top_p_S1=to_rows(op.Less(top_p, 1.0)),
-            log_min_p_1=op.Where(op.Greater(min_p, 0.0), op.Log(op.Max(min_p, 1e-37)), NEVER),
+            log_min_p_S1=to_rows(op.Where(op.Greater(min_p, 0.0), op.Log(op.Max(min_p, 1e-37)), NEVER)),
             k_max_1=op.Max(k_max_1, [1]),
             of_many=op.Or(op.Equal(k_min, 0), large),
             any_top_p=any_top_p,
             by_rank=by_rank,
-            any=op.Or(by_rank, op.Greater(op.Squeeze(min_p), 0.0)),
+            any=op.Or(by_rank, op.Greater(op.ReduceMax(min_p, keepdims=0), 0.0)),
             ties_by_id=_ties_by_id(op, k_min_1),
         )
 
@@ -175,7 +175,7 @@ class Cuts(NamedTuple):
         """Logits over the temperature, -inf where the probability is less than min_p's share of the largest."""
         scaled_SC = op.Div(logits_SC, self.temperature_S1)
         share_SC = op.Sub(scaled_SC, op.ReduceMax(scaled_SC, [1], keepdims=1))
-        return op.Where(op.Less(share_SC, self.log_min_p_1), NEVER, scaled_SC)
+        return op.Where(op.Less(share_SC, self.log_min_p_S1), NEVER, scaled_SC)
 
 
 def _first_ranks(op: OpBuilder, logits_SC: ir.Value, last_S1: ir.Value, number: ir.Value) -> ir.Value:

@@ -13,7 +13,7 @@ from onnxscript import GraphBuilder, OpBuilder
 
 from gptloop import names
 from gptloop.graph import loop
-from gptloop.graph.call import Call
+from gptloop.graph.call import Call, on_host
 from gptloop.graph.prefill import prefill
 from gptloop.graph.rules import Rules
 from gptloop.graph.scope import scope
@@ -32,18 +32,18 @@ _I64, _F32 = ir.DataType.INT64, ir.DataType.FLOAT
 INPUTS: dict[str, tuple[ir.DataType, list[int | str]]] = {
     names.INPUT_IDS: (_I64, ["B", "P"]),
     names.ATTENTION_MASK: (_I64, ["B", "P"]),
-    names.MAX_NEW_TOKENS: (_I64, [1]),
-    names.MIN_NEW_TOKENS: (_I64, [1]),
-    names.NUM_RETURN_SEQUENCES: (_I64, [1]),
-    names.FIRST_CANDIDATE: (_I64, [1]),
+    names.MAX_NEW_TOKENS: (_I64, ["B_max_new_tokens"]),
+    names.MIN_NEW_TOKENS: (_I64, ["B_min_new_tokens"]),
+    names.NUM_RETURN_SEQUENCES: (_I64, ["B_num_return_sequences"]),
+    names.FIRST_CANDIDATE: (_I64, ["B_first_candidate"]),
     names.TEMPERATURE: (_F32, ["B_temperature"]),
     names.TOP_K: (_I64, ["B_top_k"]),
     names.TOP_P: (_F32, ["B_top_p"]),
-    names.MIN_P: (_F32, [1]),
-    names.REPETITION_PENALTY: (_F32, [1]),
-    names.EOS_TOKEN_IDS: (_I64, ["E"]),
-    names.PAD_TOKEN_ID: (_I64, [1]),
-    names.RETURN_LOGPROBS: (ir.DataType.BOOL, [1]),
+    names.MIN_P: (_F32, ["B_min_p"]),
+    names.REPETITION_PENALTY: (_F32, ["B_repetition_penalty"]),
+    names.EOS_TOKEN_IDS: (_I64, ["B_eos_token_ids", "E"]),
+    names.PAD_TOKEN_ID: (_I64, ["B_pad_token_id"]),
+    names.RETURN_LOGPROBS: (ir.DataType.BOOL, ["B_return_logprobs"]),
     names.SEED: (_I64, ["B"]),
 }
 
@@ -102,10 +102,7 @@ def with_weights(tensors: Mapping[str, ir.TensorProtocol], precision: str) -> tu
 
 
 def read_call(op: OpBuilder, inputs: Mapping[str, ir.Value]) -> Call:
-    """A call's sizes, from the graph's inputs by name."""
-    return Call(
-        B=op.Shape(inputs[names.INPUT_IDS], start=0, end=1),
-        R=inputs[names.NUM_RETURN_SEQUENCES],
-        P=op.Shape(inputs[names.INPUT_IDS], start=1, end=2),
-        N=inputs[names.MAX_NEW_TOKENS],
-    )
+    """A call's sizes, from the graph's inputs by name; the most candidates and new tokens that a prompt asks for."""
+    B = op.Shape(inputs[names.INPUT_IDS], start=0, end=1)
+    R, N = (op.ReduceMax(on_host(op, B, inputs[name])) for name in (names.NUM_RETURN_SEQUENCES, names.MAX_NEW_TOKENS))
+    return Call(B, R, P=op.Shape(inputs[names.INPUT_IDS], start=1, end=2), N=N)

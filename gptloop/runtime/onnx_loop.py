@@ -85,7 +85,7 @@ class OnnxLoop(Loop):
         self.flavor = self.metadata.get(names.META_FLAVOR, "standard")
         fixed = self.metadata.get(names.META_MAX_NEW_TOKENS)
         self._max_new_tokens = None if fixed is None else int(fixed)
-        self._inputs = {value.name for value in self.session.get_inputs()}
+        self._inputs = {value.name: value.shape for value in self.session.get_inputs()}
         self.device = "cuda" if CUDA in self.session.get_providers() else "cpu"
         self._captured = CapturedCalls(self.session, ON_HOST, self.device) if self.flavor == "unrolled" else None
 
@@ -120,6 +120,8 @@ class OnnxLoop(Loop):
             if request.first_candidate:
                 raise ValueError(f"{self.path} has no input first_candidate: export it again")
             del inputs[names.FIRST_CANDIDATE]
+        if len(self._inputs[names.EOS_TOKEN_IDS]) == 1:  # a file of before they were the prompts' own
+            inputs[names.EOS_TOKEN_IDS] = inputs[names.EOS_TOKEN_IDS][0]
         return inputs
 
 
@@ -157,7 +159,7 @@ def feeds(request: Request) -> dict[str, npt.NDArray[Any]]:
         names.TOP_P: request.top_p,
         names.MIN_P: np.array([request.min_p], dtype=np.float32),
         names.REPETITION_PENALTY: np.array([request.repetition_penalty], dtype=np.float32),
-        names.EOS_TOKEN_IDS: np.array(request.eos_token_ids or (-1,)),
+        names.EOS_TOKEN_IDS: np.array([request.eos_token_ids or (-1,)]),
         names.PAD_TOKEN_ID: np.array([request.pad_token_id]),
         names.RETURN_LOGPROBS: np.array([request.return_logprobs]),
         names.SEED: request.seed,

@@ -58,7 +58,7 @@ class DrawGraph:
             return_logprobs=op.Unsqueeze(never, [0]),
             to_rows=lambda per_row: op.Unsqueeze(per_row, [1]),
         )
-        idle = Processors(op.Constant(value_floats=[1.0]), never, (), never, op.Constant(value_ints=[-1]))
+        idle = Processors(op.Constant(value_floats=[1.0]), never, (), never, never, op.Unsqueeze([-1], [0]))
         token = sampling.sample(op, Logits(given["logits"]), given["uniform"], settings, idle).token
         token.dtype = _I64
         builder.add_output(token, "token")

@@ -42,7 +42,7 @@ def graph_sampler(small_graph):
             to_rows=lambda per_row: op.Unsqueeze(op.Expand(per_row, op.Shape(temperature)), [1]),
         )
         never = op.Cast(op.Constant(value_int=0), to=ir.DataType.BOOL)
-        idle = Processors(off["top_p"], never, (), never, op.Constant(value_ints=[-1]))
+        idle = Processors(off["top_p"], never, (), never, never, op.Unsqueeze([-1], [0]))
         return [sampling.sample(op, Logits(logits), uniform, settings, idle).token]
 
     inputs = {

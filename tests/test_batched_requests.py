@@ -1,0 +1,119 @@
+"""Requests with settings of their own, put into one batch by concatenating their inputs, as a server's batcher does.
+
+Each gets what it gets alone, and padding in the place of what only others asked for.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from other_runtimes import OUTPUTS, OpenVinoLoop, ReferenceLoop, openvino_is_installed
+
+from gptloop import names
+from gptloop.runtime.onnx_loop import feeds
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+LOGPROB_TOLERANCE = 5e-5  # that of tests/test_runtimes.py
+ENDS = list(range(30))
+PAD = 96
+
+# One prompt each, of equal lengths, as a batcher joins no others.
+REQUESTS = {
+    "plain": {"max_new_tokens": 9},
+    "one token": {"max_new_tokens": 1, "temperature": 0.7},
+    "candidates": {"max_new_tokens": 5, "num_return_sequences": 4, "top_k": 0},
+    "later candidates": {"max_new_tokens": 5, "num_return_sequences": 2, "first_candidate": 7, "top_p": 0.8},
+    "greedy": {"max_new_tokens": 12, "temperature": 0},
+    "ends": {"max_new_tokens": 12, "eos_token_id": ENDS, "pad_token_id": PAD},
+    "ends late": {"max_new_tokens": 12, "eos_token_id": ENDS, "min_new_tokens": 6, "pad_token_id": 3},
+    "one end": {"max_new_tokens": 8, "eos_token_id": 40, "min_new_tokens": 2, "temperature": 3.0},
+    "scored": {"max_new_tokens": 7, "return_logprobs": True, "num_return_sequences": 2},
+    "min_p": {"max_new_tokens": 6, "min_p": 0.1},
+    "min_p of the whole vocabulary": {"max_new_tokens": 6, "min_p": 0.02, "top_k": 0},
+    "penalized": {"max_new_tokens": 10, "repetition_penalty": 1.5, "temperature": 0},
+    "padded": {"max_new_tokens": 6, "attention_mask": [[0, 0, 1, 1, 1]], "top_k": 3},
+}
+
+
+class OnnxRuntime:
+    def __init__(self, tiny):
+        self._session = tiny.onnx.session
+
+    def run(self, inputs):
+        return self._session.run(OUTPUTS, inputs)
+
+
+class Reference:
+    def __init__(self, tiny):
+        self._evaluator = ReferenceLoop(tiny.path, tiny.model.config)._evaluator
+
+    def run(self, inputs):
+        return self._evaluator.run(OUTPUTS, inputs)
+
+
+class OpenVino:
+    def __init__(self, tiny):
+        self._model = OpenVinoLoop(tiny.path, tiny.model.config)._model
+
+    def run(self, inputs):
+        outputs = self._model(inputs)
+        return [outputs[name] for name in OUTPUTS]
+
+
+def checked(loop):
+    """The requests by name, each with a prompt and a seed of its own."""
+    ids = np.random.default_rng(5).integers(0, 96, (len(REQUESTS), 1, 5))
+    return {
+        name: loop.check(prompt, seed=3 * number, **settings)
+        for number, (prompt, (name, settings)) in enumerate(zip(ids, REQUESTS.items(), strict=True))
+    }
+
+
+def joined(requests):
+    """The graph's inputs of all of them, concatenated along the first axis; -1 after the ends of text of one."""
+    inputs = [feeds(request) for request in requests]
+    most = max(each[names.EOS_TOKEN_IDS].shape[1] for each in inputs)
+    for each in inputs:
+        ends = each[names.EOS_TOKEN_IDS]
+        each[names.EOS_TOKEN_IDS] = np.pad(ends, ((0, 0), (0, most - ends.shape[1])), constant_values=-1)
+    return {name: np.concatenate([each[name] for each in inputs]) for name in inputs[0]}
+
+
+@pytest.fixture(scope="module", params=[OnnxRuntime, Reference, pytest.param(OpenVino, marks=openvino_is_installed)])
+def answers(tiny, request):
+    """What each gets in the batch of all: tokens and log-probabilities [R, N]."""
+    outputs = request.param(tiny).run(joined(checked(tiny.onnx).values()))
+    return dict(zip(REQUESTS, zip(*outputs, strict=True), strict=True))
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_request_gets_in_a_batch_what_it_gets_alone(tiny, answers, name):
+    request = checked(tiny.onnx)[name]
+    alone = tiny.onnx._run(request)
+    tokens, *logprobs = answers[name]
+    R, N = request.num_return_sequences, alone.tokens.shape[1]
+    np.testing.assert_array_equal(tokens[:R, :N], alone.tokens)
+    for found, expected in zip(logprobs, alone[1:], strict=True):
+        np.testing.assert_allclose(found[:R, :N], expected, rtol=0, atol=LOGPROB_TOLERANCE)
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_what_only_others_asked_for_is_padding(tiny, answers, name):
+    request = checked(tiny.onnx)[name]
+    asked = np.zeros(answers[name][0].shape, bool)
+    asked[: request.num_return_sequences, : tiny.onnx._run(request).tokens.shape[1]] = True
+    assert not asked.all()
+    tokens, *logprobs = answers[name]
+    assert (tokens[~asked] == request.pad_token_id).all()
+    assert all((found[~asked] == 0).all() for found in logprobs)
+
+
+def test_the_longest_request_ends_the_call(tiny):
+    """However far another one would go in rows that it did not ask for."""
+    requests = checked(tiny.onnx)
+    few = joined([requests["one token"], requests["candidates"]])
+    assert tiny.onnx.session.run([names.SEQUENCES], few)[0].shape == (2, 4, 5)
+    ended = joined([tiny.onnx.check([[1]], max_new_tokens=50, eos_token_id=list(range(96)), temperature=0, seed=1)] * 2)
+    ended[names.NUM_RETURN_SEQUENCES] = np.array([1, 6])
+    assert tiny.onnx.session.run([names.SEQUENCES], ended)[0].shape == (2, 6, 1)
