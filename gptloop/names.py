@@ -8,6 +8,7 @@ Dimensions, as they appear in shape comments and suffixes (`query_BHRd`):
     T  generated tokens in the KV cache     K  token ids kept for the draw (the largest top_k of the call)
     D  n_embd                               H  n_head                d  head_dim = D / H
     V  vocab_size                           E  end-of-text ids
+    L  tokens of a prompt in the KV cache   G  tokens that earlier calls have generated
 """
 
 # Inputs. Those of [B] or [1] are for each prompt or for all. Of what a prompt did not ask for, because another one of
@@ -33,6 +34,20 @@ UNIFORMS = "uniforms"  # float32 [N, S, 1] in 0 to 1, in place of the seed where
 SEQUENCES = "sequences"  # int64 [B, R, N]
 LOGPROBS = "logprobs"  # float32 [B, R, N], of each token under the distribution it was drawn from
 RAW_LOGPROBS = "raw_logprobs"  # float32 [B, R, N], under the model's own
+ENDED = "ended"  # bool [B, R], whether a row has come to its end
+
+# What a call may take over from an earlier one of the same generation, and leave for a later one where `return_state`
+# is true: inputs with a default, which is nothing. K and V of layer l are `past_prompt.l.key` and so on. input_ids and
+# attention_mask hold all of a prompt, whose first L tokens have K and V; where G is not 0, that must be all of it.
+PAST_PROMPT = "past_prompt"  # key [B or 1, H, d, L], value [B or 1, H, L, d]
+PAST_ROWS = "past_rows"  # key and value [B, H, R, E, d], of the blocks of steps that are complete
+PAST_BLOCK = "past_block"  # key and value [B, H, R, G - 1 - E, d], of the one that is not
+PAST_SEQUENCES = "past_sequences"  # int64 [B, R, G], what the rows have generated
+PAST_ENDED = "past_ended"  # bool [B, R]
+RETURN_STATE = "return_state"  # bool [1]; without it the outputs below are of no use
+PRESENT_PROMPT = "present_prompt"  # key [B, H, d, P], value [B, H, P, d]
+PRESENT_ROWS = "present_rows"  # key and value [B, H, R, E, d]; E is 0 where no block was completed: past_rows hold on
+PRESENT_BLOCK = "present_block"  # key and value [B, H, R, C, d]
 
 # Keys of the file's metadata_props. Every value is a string, as ONNX demands.
 META_VERSION = "gptloop_version"

@@ -1,4 +1,4 @@
-"""How rows attend: over the prompt while it is prefilled, and in two parts while decoding.
+"""How rows attend while decoding, in two parts: on their prompt, and on what they have generated.
 
 Knows shapes and the KV cache, not weights. The 1 / sqrt(d) of the scores is not here: it is folded into the query's
 weights at export (gptloop.exporter).
@@ -24,13 +24,6 @@ LOWEST = {
 }
 
 
-class PromptMask(NamedTuple):
-    """Added to scores over the prompt: 0, or a number that leaves no probability."""
-
-    padding_B11P: ir.Value  # for whoever stands behind the prompt
-    causal_B1PP: ir.Value  # for the prompt itself
-
-
 class PromptCache(NamedTuple):
     """One layer's K and V of the prompts: computed once, read by every decode step, never copied per candidate."""
 
@@ -43,40 +36,6 @@ class GeneratedCache(NamedTuple):
 
     key_BHRTd: ir.Value
     value_BHRTd: ir.Value
-
-
-def prompt_mask(op: OpBuilder, attention_mask: ir.Value, positions_P: ir.Value, dtype: ir.DataType) -> PromptMask:
-    """From attention_mask, int64 [B, P], and the numbers 0 to P - 1; in the scores' dtype."""
-    padding_BP = typed(op, op.Where(op.Equal(attention_mask, 0), LOWEST[dtype], 0.0), dtype)
-    future_PP = typed(op, op.Where(op.Less(op.Unsqueeze(positions_P, [1]), positions_P), NEVER, 0.0), dtype)
-    padding_B11P = op.Unsqueeze(padding_BP, [1, 2])
-    return PromptMask(padding_B11P, op.Add(future_PP, padding_B11P))
-
-
-def prefill(
-    op: OpBuilder, qkv: ir.Value, shape_BP3Hd: ir.Value, n_embd: int, mask: PromptMask, *, last_position: bool
-) -> tuple[ir.Value, PromptCache]:
-    """Causal attention of the prompts on themselves.
-
-    Args:
-        op: The outer graph's operators.
-        qkv: [B * P, 3D].
-        shape_BP3Hd: int64 [4], as `heads_shape` gives it.
-        n_embd: D.
-        mask: The prompts'.
-        last_position: Attend from the last position only.
-
-    Returns:
-        [B * P, D], or [B, D] of the last positions, and the layer's PromptCache.
-    """
-    query, key, value = op.Split(_by_head(op, qkv, shape_BP3Hd), axis=1, num_outputs=3, _outputs=3)  # [B, H, P, d]
-    key_BHdP = op.Transpose(key, perm=[0, 1, 3, 2])
-    if last_position:
-        query = op.Slice(query, [-1], [2**31 - 1], [2])  # [B, H, 1, d]
-    scores = op.Add(op.MatMul(query, key_BHdP), mask.padding_B11P if last_position else mask.causal_B1PP)
-    context = op.MatMul(op.Softmax(scores, axis=-1), value)
-    merged = op.Reshape(op.Transpose(context, perm=[0, 2, 1, 3]), [-1, n_embd])
-    return merged, PromptCache(key_BHdP, value)
 
 
 class DecodeShapes(NamedTuple):
@@ -101,7 +60,7 @@ def decode(
     op: OpBuilder,
     qkv: ir.Value,
     prompt: PromptCache,
-    mask: PromptMask,
+    padding_B11P: ir.Value,
     earlier: GeneratedCache | None,
     past: GeneratedCache | None,
     shapes: DecodeShapes,
@@ -116,7 +75,8 @@ def decode(
         op: The body's operators.
         qkv: [S, 3D].
         prompt: This layer's, from the outer scope.
-        mask: The prompts', from the outer scope.
+        padding_B11P: Added to scores on the prompts: 0, or at padding a number that leaves no probability; from the
+            outer scope.
         earlier: This layer's that no longer grows, from the outer scope; None where there is none.
         past: This layer's that grows, carried; None where nothing is.
         shapes: From the outer scope.
@@ -134,7 +94,7 @@ def decode(
     present = GeneratedCache(key_BHRTd, value_BHRTd)
     generated = [earlier, present] if earlier else [present]
 
-    scores = [_prompt_scores(op, query_BHR1d, prompt, mask)]
+    scores = [_prompt_scores(op, query_BHR1d, prompt, padding_B11P)]
     scores += [_own_scores(op, query_BHR1d, cache) for cache in generated]
     probs = op.Softmax(op.Concat(*scores, axis=-1), axis=-1)
 
@@ -148,7 +108,7 @@ def decode_in_place(
     op: OpBuilder,
     qkv: ir.Value,
     prompt: PromptCache,
-    mask: PromptMask,
+    padding_B11P: ir.Value,
     past: GeneratedCache,
     shapes: DecodeShapes,
     split_PT: ir.Value,
@@ -161,7 +121,7 @@ def decode_in_place(
         op: As `decode`, like what follows.
         qkv: [S, 3D].
         prompt: This layer's.
-        mask: The prompts'.
+        padding_B11P: Of the prompts.
         past: This layer's, [B, H, R, T, d], of which this token overwrites one place.
         shapes: From the outer scope.
         split_PT: int64 [2], P and T, from the outer scope.
@@ -177,7 +137,7 @@ def decode_in_place(
         op.Where(own_T1, key_BHR1d, past.key_BHRTd), op.Where(own_T1, value_BHR1d, past.value_BHRTd)
     )
     scores = [
-        _prompt_scores(op, query_BHR1d, prompt, mask),
+        _prompt_scores(op, query_BHR1d, prompt, padding_B11P),
         op.Add(_own_scores(op, query_BHR1d, present), unseen_T),
     ]
     probs = op.Softmax(op.Concat(*scores, axis=-1), axis=-1)
@@ -187,26 +147,22 @@ def decode_in_place(
     return _merge_heads(op, contexts, shapes), present
 
 
-def _by_head(op: OpBuilder, qkv: ir.Value, shape: ir.Value) -> ir.Value:
-    """[rows, 3D] -> [B, 3H, P or R, d]."""
-    return op.Transpose(op.Reshape(qkv, shape), perm=[0, 2, 1, 3])
-
-
 def _one_token(op: OpBuilder, qkv: ir.Value, shapes: DecodeShapes) -> tuple[ir.Value, ir.Value, ir.Value]:
     """[S, 3D] -> query, key, value of one position, each [B, H, R, 1, d].
 
     The 1 comes in by a Reshape on purpose: ONNX Runtime moves the Transpose before it into all it can, the Split behind
     an Unsqueeze included, and then runs three of them.
     """
-    heads = op.Reshape(_by_head(op, qkv, shapes.BR3Hd), [0, 3 * shapes.H, -1, 1, shapes.d])
+    by_head = op.Transpose(op.Reshape(qkv, shapes.BR3Hd), perm=[0, 2, 1, 3])
+    heads = op.Reshape(by_head, [0, 3 * shapes.H, -1, 1, shapes.d])
     query, key, value = op.Split(heads, axis=1, num_outputs=3, _outputs=3)
     return query, key, value
 
 
-def _prompt_scores(op: OpBuilder, query_BHR1d: ir.Value, prompt: PromptCache, mask: PromptMask) -> ir.Value:
+def _prompt_scores(op: OpBuilder, query_BHR1d: ir.Value, prompt: PromptCache, padding_B11P: ir.Value) -> ir.Value:
     """[B, H, R, 1, P]: the rows of a prompt in one product."""
     scores_BHRP = op.MatMul(op.Squeeze(query_BHR1d, [3]), prompt.key_BHdP)
-    return op.Unsqueeze(op.Add(scores_BHRP, mask.padding_B11P), [3])
+    return op.Unsqueeze(op.Add(scores_BHRP, padding_B11P), [3])
 
 
 def _own_scores(op: OpBuilder, query_BHR1d: ir.Value, cache: GeneratedCache) -> ir.Value:

@@ -9,14 +9,35 @@ from onnxscript import OpBuilder
 
 from gptloop.graph import threefry
 
+NO_STEP = 2**31 - 1  # later than any; OpenVINO narrows int64 to 32 bits
+
 
 class Call(NamedTuple):
-    """Sizes of one generate call, int64 [1] each."""
+    """Sizes of one generate call, int64 [1] each.
+
+    Attributes:
+        B: Prompts.
+        R: Candidates of each.
+        P: Tokens of each.
+        N: New tokens of each row.
+        L: Tokens of each prompt whose K and V an earlier call has computed; None where none may have.
+        G: Tokens of each row that earlier calls have generated; None as L.
+    """
 
     B: ir.Value
     R: ir.Value
     P: ir.Value
     N: ir.Value
+    L: ir.Value | None = None
+    G: ir.Value | None = None
+
+    def resumed(self, op: OpBuilder) -> ir.Value | int:
+        """1 where an earlier call has generated tokens, whose last is then this call's to read; else 0. int64 [1]."""
+        return 0 if self.G is None else op.Min(self.G, 1)
+
+    def T(self, op: OpBuilder) -> ir.Value | int:
+        """Tokens of each row whose K and V an earlier call has computed; the step that this call begins with."""
+        return 0 if self.G is None else op.Sub(self.G, self.resumed(op))
 
 
 def per_row(op: OpBuilder, call: Call, x: ir.Value) -> ir.Value:
@@ -26,8 +47,10 @@ def per_row(op: OpBuilder, call: Call, x: ir.Value) -> ir.Value:
     return op.Reshape(x_BRC, op.Concat(op.Mul(call.B, call.R), op.Shape(x, start=2, end=3), axis=0))
 
 
-def asked_for(op: OpBuilder, call: Call, candidates: ir.Value, new_tokens: ir.Value) -> ir.Value:
-    """How many tokens each row may have, int64 [S]: of candidates beyond its own, which a prompt may get, none.
+def step_limit(op: OpBuilder, call: Call, candidates: ir.Value, new_tokens: ir.Value) -> ir.Value:
+    """The step from which on a row gets padding: int64 [S], counted from the call's first, 0 of surplus candidates.
+
+    A row that asks for as many new tokens as any has no such step before the call ends: `NO_STEP`.
 
     Args:
         op: The outer graph's operators.
@@ -36,7 +59,8 @@ def asked_for(op: OpBuilder, call: Call, candidates: ir.Value, new_tokens: ir.Va
         new_tokens: int64 [B] or [1], the prompts' own numbers of them.
     """
     wanted_BR = op.Less(op.Range(0, op.Squeeze(call.R), 1), op.Unsqueeze(candidates, [1]))
-    limit_BR = op.Where(wanted_BR, op.Unsqueeze(new_tokens, [1]), 0)
+    steps = op.Where(op.Less(new_tokens, call.N), op.Add(new_tokens, call.resumed(op)), NO_STEP)
+    limit_BR = op.Where(wanted_BR, op.Unsqueeze(steps, [1]), 0)
     return op.Reshape(op.Expand(limit_BR, op.Concat(call.B, call.R, axis=0)), [-1])
 
 
@@ -52,7 +76,7 @@ def uniforms(op: OpBuilder, seed: ir.Value, call: Call, first_candidate: ir.Valu
     """The call's uniform numbers, one per row and step; float32 [N, S, 1].
 
     Keyed by the prompt's seed and counted by (candidate, step), as gptloop.runtime.threefry has it; candidates from
-    `first_candidate` on, int64 [B] or [1].
+    `first_candidate` on, int64 [B] or [1], and steps from the one on whose token this call reads first, if it does.
     """
 
     def count(size_1: ir.Value, first: ir.Value | int = 0) -> threefry.Word:
@@ -63,7 +87,8 @@ def uniforms(op: OpBuilder, seed: ir.Value, call: Call, first_candidate: ir.Valu
         values = op.Cast(op.Sub(op.CumSum(ones, 0), before), to=ir.DataType.INT32)
         return threefry.Word(op.Div(values, threefry.LIMB), op.Mod(values, threefry.LIMB))
 
+    steps = call.N if call.G is None else op.Add(call.N, call.resumed(op))
     key = threefry.words_of_int64(op, op.Unsqueeze(on_host(op, call.B, seed), [0, 2]))  # [1, B, 1]
-    step = threefry.Word(*(op.Unsqueeze(limb, [1, 2]) for limb in count(call.N)))  # [N, 1, 1]
+    step = threefry.Word(*(op.Reshape(limb, [-1, 1, 1]) for limb in count(steps, call.T(op))))  # [N, 1, 1]
     word, _ = threefry.threefry2x32(op, key, (count(call.R, first_candidate), step))  # [N, B, R]
-    return op.Reshape(threefry.uniform(op, word), op.Concat(on_host(op, call.B, call.N), [-1], [1], axis=0))
+    return op.Reshape(threefry.uniform(op, word), op.Concat(on_host(op, call.B, steps), [-1], [1], axis=0))

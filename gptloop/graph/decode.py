@@ -28,14 +28,15 @@ class Handed(NamedTuple):
     rules: Rules
     prompts: Prompts
     shapes: DecodeShapes
-    lengths_S: ir.Value  # int64, of the prompts, without padding
+    lengths_S: ir.Value  # int64, of the prompts and what earlier calls have read behind them, without padding
     P: ir.Value  # int64 [1]
 
     @classmethod
     def of(cls, op: OpBuilder, transformer: Transformer, rules: Rules, prompts: Prompts, call: Call) -> Handed:
         """What a call hands to its steps."""
         shapes = DecodeShapes.of(op, call.B, call.R, transformer.n_head, transformer.head_dim)
-        return cls(rules, prompts, shapes, op.Squeeze(per_row(op, call, prompts.lengths_B1), [1]), call.P)
+        before_B1 = op.Add(prompts.lengths_B1, call.T(op)) if call.G else prompts.lengths_B1
+        return cls(rules, prompts, shapes, op.Squeeze(per_row(op, call, before_B1), [1]), call.P)
 
 
 class Carried(NamedTuple):
@@ -114,7 +115,7 @@ def appending(
     def attend(layer: int, qkv: ir.Value) -> ir.Value:
         before = earlier[layer] if earlier else None
         context, present = attention.decode(
-            op, qkv, prompts.caches[layer], prompts.mask, before, past[layer], shapes, split
+            op, qkv, prompts.caches[layer], prompts.padding_B11P, before, past[layer], shapes, split
         )
         presents.append(present)
         return context

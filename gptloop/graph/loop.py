@@ -10,7 +10,7 @@ Source: ONNX operator Loop, opset 21.
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,84 +21,97 @@ from gptloop.graph import decode
 from gptloop.graph.attention import GeneratedCache
 from gptloop.graph.call import Call
 from gptloop.graph.decode import Carried, Handed
-from gptloop.graph.logits import Logits
-from gptloop.graph.prefill import Prompts
+from gptloop.graph.prompt_attention import END
 from gptloop.graph.rules import Rules
 from gptloop.graph.sampling import Drawn
 from gptloop.graph.scope import branches, subgraph
 from gptloop.graph.signature import block_signature, step_signature
-from gptloop.graph.stop import Stopped
+from gptloop.graph.start import Start
 from gptloop.graph.transformer import Transformer
 from gptloop.graph.weights import Repeated
 
-_I64, _F32 = ir.DataType.INT64, ir.DataType.FLOAT
+_I64, _F32, _BOOL = ir.DataType.INT64, ir.DataType.FLOAT, ir.DataType.BOOL
+
+
+class Generated(NamedTuple):
+    """What a call generates, and what a later one may go on from.
+
+    Attributes:
+        drawn: Of the call's own steps: tokens int64 and log-probabilities float32, [S, N] each.
+        ended_S: bool.
+        rows: K and V of the tokens in complete blocks, by layer; of none where the call has completed no block.
+        block: Of the other tokens of the rows but the last. Both are only of use where they were wanted.
+    """
+
+    drawn: Drawn
+    ended_S: ir.Value
+    rows: list[GeneratedCache]
+    block: list[GeneratedCache]
+
+
+class Generated(NamedTuple):
+    """What a call generates, and what a later one may go on from.
+
+    Attributes:
+        drawn: Of the call's own steps: tokens int64 and log-probabilities float32, [S, N] each.
+        ended_S: bool.
+        rows: K and V of the tokens in complete blocks, by layer; of none where the call has completed no block.
+        block: Of the other tokens of the rows but the last. Both are only of use where they were wanted.
+    """
+
+    drawn: Drawn
+    ended_S: ir.Value
+    rows: list[GeneratedCache]
+    block: list[GeneratedCache]
 
 
 def generate(
     op: OpBuilder,
     transformer: Transformer,
-    logits_BV: Logits,
-    prompts: Prompts,
+    start: Start,
     rules: Rules,
     call: Call,
+    state_wanted: ir.Value,
     repeated: Repeated | None = None,
-) -> Drawn:
-    """Generate all tokens.
+) -> Generated:
+    """Generate all tokens behind the newest.
 
     Args:
         op: The outer graph's operators.
         transformer: The layers.
-        logits_BV: After the prompts.
-        prompts: What the decode steps read of them.
+        start: What the steps go on from.
         rules: How to sample and stop.
         call: The call's sizes.
+        state_wanted: bool [1], whether K and V of the rows are.
         repeated: The weights that the steps read, to be stored in the outer Loop's body; the transformer's own unless
             given.
-
-    Returns:
-        Tokens int64 and log-probabilities float32, [S, N] each.
     """
-    first = rules.first(op, logits_BV, call)
-    trips = op.Sub(op.Squeeze(call.N), 1)
-    handed = Handed.of(op, transformer, rules, prompts, call)
-    decoded = _decode(op, transformer, first, handed, call, trips, repeated)
+    first, resumed = start.first, call.resumed(op)
+    trips = op.Squeeze(op.Sub(op.Add(call.N, resumed), 1))
+    handed = Handed.of(op, transformer, rules, start.prompts, call)
+    blocks = Blocks.of(op, op.Squeeze(call.T(op)), trips)
+    nothing = _flat(decode.no_caches(op, transformer, call))
+    decoding = _Decoding(transformer, handed, blocks, op.Squeeze(state_wanted), nothing, repeated)
 
     def with_later(op: OpBuilder) -> list[ir.Value]:
-        tokens_SN, *logprobs_NS = decoded
-        return [op.Identity(tokens_SN), *(op.Transpose(x, perm=[1, 0]) for x in logprobs_NS)]
+        tokens_SG, ended_S, logprobs_NS, raw_logprobs_NS, *caches = decoding.decode(op, start)
+        logprobs_SN, raw_logprobs_SN = (op.Transpose(x, perm=[1, 0]) for x in (logprobs_NS, raw_logprobs_NS))
+        return [tokens_SG, logprobs_SN, raw_logprobs_SN, ended_S, *caches]
 
-    def first_alone(op: OpBuilder) -> list[ir.Value]:
-        return [op.Unsqueeze(x_S, [1]) for x_S in first.drawn]
+    def newest_alone(op: OpBuilder) -> list[ir.Value]:
+        logprobs_S1 = [op.Unsqueeze(x_S, [1]) for x_S in first.drawn[1:]]
+        caches = [op.Identity(kv) for kv in (*nothing, *_flat(start.block))]
+        return [op.Identity(start.sequences_SG), *logprobs_S1, op.Identity(first.ended_S), *caches]
 
     # OpenVINO's Loop of no trips does not return the carried values' initial ones (2026.4).
-    outputs = [(dtype, ["S", "N"]) for dtype in (_I64, _F32, _F32)]
-    return Drawn(*branches(op, op.And(first.go_on, op.Greater(trips, 0)), with_later, first_alone, outputs))
-
-
-def _decode(
-    op: OpBuilder,
-    transformer: Transformer,
-    first: Stopped,
-    handed: Handed,
-    call: Call,
-    trips: ir.Value,
-    repeated: Repeated | None,
-) -> Drawn:
-    """The Loop over blocks, after the first token: all tokens [S, N], and their log-probabilities [N, S]."""
-    nothing_yet = _flat(decode.no_caches(op, transformer, call))
-    blocks = Blocks.of(op, trips)
-    token_S, *logprobs_S = first.drawn
-    body = subgraph(
-        op,
-        _Decoding(transformer, handed, blocks, trips, nothing_yet, repeated).decode_block,
-        *block_signature(transformer),
-    )
-    logprobs_1S = [op.Unsqueeze(x_S, [0]) for x_S in logprobs_S]
-    carried = [token_S, op.Unsqueeze(token_S, [1]), first.ended_S, *logprobs_1S, *nothing_yet]
-    _, tokens_SN, _, *logprobs_NS = op.Loop(blocks.number, first.go_on, *carried, body=body, _outputs=len(carried))[:5]
-    if repeated:
-        repeated.store_in(body)  # not before: the builder infers the Loop's types from all that is in its body
-    return Drawn(tokens_SN, *logprobs_NS)
+    outputs = [(_I64, ["S", "G + N"]), (_F32, ["S", "N"]), (_F32, ["S", "N"]), (_BOOL, ["S"])]
+    outputs += [(transformer.dtype, ["B", transformer.n_head, "R", "T", transformer.head_dim])] * 2 * len(nothing)
+    go_on = op.And(first.go_on, op.Greater(trips, 0))
+    tokens, logprobs, raw_logprobs, ended_S, *caches = branches(op, go_on, with_later, newest_alone, outputs)
+    # What an earlier call has returned is left out.
+    tokens_SN = op.Slice(tokens, call.G, [END], [1])
+    logprobs_SN = [op.Slice(x, resumed, [END], [1]) for x in (logprobs, raw_logprobs)]
+    return Generated(Drawn(tokens_SN, *logprobs_SN), ended_S, *_halves(caches))
 
 
 class _Decoding(NamedTuple):
@@ -107,14 +120,26 @@ class _Decoding(NamedTuple):
     transformer: Transformer
     handed: Handed
     blocks: Blocks
-    trips: ir.Value  # int64 [], the number of all steps
-    nothing_yet: list[ir.Value]  # every layer's K and V of no token
+    state_wanted: ir.Value  # bool []
+    nothing: list[ir.Value]  # every layer's K and V of no token
     repeated: Repeated | None
+
+    def decode(self, op: OpBuilder, start: Start) -> Sequence[ir.Value]:
+        """The Loop over blocks: tokens [S, G + N], ended, log-probabilities [N, S], K and V of `Generated`."""
+        token_S, *logprobs_S = start.first.drawn
+        body = subgraph(op, self.decode_block, *block_signature(self.transformer))
+        logprobs_1S = [op.Unsqueeze(x_S, [0]) for x_S in logprobs_S]
+        caches = (*_flat(start.rows), *_flat(start.block))
+        carried = [token_S, start.sequences_SG, start.first.ended_S, *logprobs_1S, *caches]
+        values = op.Loop(self.blocks.number, start.first.go_on, *carried, body=body, _outputs=len(carried))
+        if self.repeated:
+            self.repeated.store_in(body)  # not before: the builder infers the Loop's types from all that is in its body
+        return list(values[1:])
 
     def decode_block(
         self,
         op: OpBuilder,
-        block: ir.Value,
+        trip: ir.Value,
         condition: ir.Value,
         token_S: ir.Value,
         generated_ST: ir.Value,
@@ -126,24 +151,49 @@ class _Decoding(NamedTuple):
         """The outer Loop's body: a block of steps, and what it adds to K and V of those before."""
         transformer = self.transformer
         layers = transformer.reading(op, self.repeated.values) if self.repeated else transformer
-        earlier = _per_layer(carried)
-        start = op.Mul(block, self.blocks.steps)  # also the earlier caches' length
-        is_last = op.Equal(op.Add(block, 1), self.blocks.number)
-        split_PE = op.Concat(self.handed.P, op.Unsqueeze(start, [0]), axis=0)
-
-        begun = [condition, token_S, generated_ST, ended_S, *self.nothing_yet]
-        body = subgraph(
-            op, _Block(layers, self.handed, earlier, start, split_PE).decode_one_token, *step_signature(transformer)
-        )
-        steps = op.Where(is_last, op.Sub(self.trips, start), self.blocks.steps)
-        outputs = op.Loop(steps, condition, *begun, body=body, _outputs=len(begun) + 2)
+        earlier, begun = _halves(carried)
+        block = self.blocks.at(op, trip)
+        split_PE = op.Concat(self.handed.P, op.Unsqueeze(block.first, [0]), axis=0)
+        steps = _Block(layers, self.handed, earlier, op.Sub(block.start, self.blocks.T), block.before(op), split_PE)
+        body = subgraph(op, steps.decode_one_token, *step_signature(transformer))
+        entered = [condition, token_S, generated_ST, ended_S, *_flat(begun)]
+        outputs = op.Loop(op.Sub(block.stop, block.start), condition, *entered, body=body, _outputs=len(entered) + 2)
         *present, later_TS, raw_later_TS = outputs  # go_on, token_S, generated_ST, ended_S and the caches
         return [
             *present[:4],
             op.Concat(logprobs_TS, later_TS, axis=0),
             op.Concat(raw_logprobs_TS, raw_later_TS, axis=0),
-            *_joined(op, transformer, is_last, _flat(earlier), present[4:]),
+            *self._caches(op, trip, block, _flat(earlier), present[4:]),
         ]
+
+    def _caches(
+        self, op: OpBuilder, trip: ir.Value, block: Block, earlier: list[ir.Value], own: Sequence[ir.Value]
+    ) -> list[ir.Value]:
+        """K and V of complete blocks, and of the one that is not; those that nobody reads are empty."""
+        shape: list[int | str] = ["B", self.transformer.n_head, "R", "T", self.transformer.head_dim]
+        outputs = [(self.transformer.dtype, shape)] * len(own)
+
+        def unchanged(op: OpBuilder) -> list[ir.Value]:
+            return [op.Identity(kv) for kv in earlier]
+
+        def appended(op: OpBuilder) -> list[ir.Value]:
+            return [op.Concat(*parts, axis=3) for parts in zip(earlier, own, strict=True)]
+
+        def incomplete(op: OpBuilder) -> list[ir.Value]:
+            return [op.Identity(kv) for kv in own]
+
+        def none(op: OpBuilder) -> list[ir.Value]:
+            return [op.Identity(kv) for kv in self.nothing]
+
+        def not_appended(op: OpBuilder) -> list[ir.Value]:
+            changed_before = op.And(self.state_wanted, op.Greater(trip, 0))
+            return [*branches(op, changed_before, unchanged, none, outputs)]
+
+        read = op.Or(self.state_wanted, op.Less(op.Add(trip, 1), self.blocks.number))
+        complete = op.Equal(block.stop, block.end)
+        rows = branches(op, op.And(complete, read), appended, not_appended, outputs)
+        begun = branches(op, op.And(self.state_wanted, op.Not(complete)), incomplete, none, outputs)
+        return [*rows, *begun]
 
 
 class _Block(NamedTuple):
@@ -152,7 +202,8 @@ class _Block(NamedTuple):
     layers: Transformer
     handed: Handed
     earlier: list[GeneratedCache]  # of the blocks before
-    start: ir.Value  # int64 [], the block's first step
+    start: ir.Value  # int64 [], the first of these steps, counted from the call's
+    before: ir.Value  # int64 [], the block's steps before it
     split_PE: ir.Value  # int64 [2], the lengths of the prompts' K and V and of the earlier ones
 
     def decode_one_token(
@@ -170,7 +221,8 @@ class _Block(NamedTuple):
         past = Carried(token_S, generated_ST, ended_S, _per_layer(carried))
         position = op.Add(self.start, iteration)
         step = op.Add(position, 1)
-        split_PET = op.Concat(self.split_PE, op.Unsqueeze(op.Add(iteration, 1), [0]), axis=0)
+        own = op.Add(op.Add(iteration, self.before), 1)
+        split_PET = op.Concat(self.split_PE, op.Unsqueeze(own, [0]), axis=0)
         present, stopped = decode.one_token(
             op, self.layers, self.handed, past, self.earlier, step=step, position=position, split=split_PET
         )
@@ -186,46 +238,68 @@ class _Block(NamedTuple):
         ]
 
 
-def _joined(
-    op: OpBuilder, transformer: Transformer, is_last: ir.Value, earlier: list[ir.Value], later: Sequence[ir.Value]
-) -> Sequence[ir.Value]:
-    """K and V of the blocks before, and of this one; after the last block nobody reads them."""
+FIRST_BLOCK = 4  # steps; each block has one more than the block before
 
-    def appended(op: OpBuilder) -> list[ir.Value]:
-        return [op.Concat(*parts, axis=3) for parts in zip(earlier, later, strict=True)]
 
-    def last(op: OpBuilder) -> list[ir.Value]:
-        return [op.Identity(cache) for cache in later]
+class Block(NamedTuple):
+    """A block of steps, and those of them that a call does; int64 [] each, counted from a row's first token."""
 
-    shape: list[int | str] = ["B", transformer.n_head, "R", "T", transformer.head_dim]
-    return branches(op, is_last, last, appended, [(transformer.dtype, shape)] * len(later))
+    first: ir.Value
+    start: ir.Value  # this call's first
+    stop: ir.Value  # behind this call's last
+    end: ir.Value
+
+    def before(self, op: OpBuilder) -> ir.Value:
+        """Steps that an earlier call has done."""
+        return op.Sub(self.start, self.first)
 
 
 class Blocks(NamedTuple):
-    """How the steps are divided among the trips of the outer Loop: `block_bounds` in the graph, int64 [] each."""
+    """The blocks that a call's steps are in: `block_bounds` in the graph, int64 [] each."""
 
-    number: ir.Value
-    steps: ir.Value  # of each but the last, which has what is left
+    T: ir.Value  # steps that earlier calls have done
+    end: ir.Value  # steps when this call has done its own
+    first: ir.Value  # the number of the first block
+    number: ir.Value  # how many there are
 
     @classmethod
-    def of(cls, op: OpBuilder, steps: ir.Value) -> Blocks:
-        """From the number of all steps, int64 [], at least 0."""
-        in_block = op.Max(op.Cast(op.Ceil(op.Sqrt(op.Cast(steps, to=_F32))), to=_I64), 1)
-        whole = op.Div(op.Sub(op.Add(steps, in_block), 1), in_block)
-        return cls(op.Min(whole, op.Max(op.Sub(whole, 1), 1)), in_block)
+    def of(cls, op: OpBuilder, T: ir.Value, steps: ir.Value) -> Blocks:
+        """From the number of steps before the call, and of its own."""
+        end = op.Add(T, steps)
+        first, last = (_block_of(op, step) for step in (T, op.Sub(end, 1)))
+        return cls(T, end, first, op.Add(op.Sub(last, first), 1))
+
+    def at(self, op: OpBuilder, trip: ir.Value) -> Block:
+        """The block of one trip of the outer Loop."""
+        block = op.Add(self.first, trip)
+        first = op.Div(op.Mul(block, op.Add(block, 2 * FIRST_BLOCK - 1)), 2)
+        end = op.Add(op.Add(first, block), FIRST_BLOCK)
+        return Block(first, op.Max(first, self.T), op.Min(end, self.end), end)
+
+
+def _block_of(op: OpBuilder, step: ir.Value) -> ir.Value:
+    """The number of the block that a step is in, int64 []: the inverse of `first` in `Blocks.at`."""
+    c = 2 * FIRST_BLOCK - 1
+    root = op.Sqrt(op.Cast(op.Add(op.Mul(step, 8), c * c), to=_F32))  # of a block's first step, exactly an odd number
+    return op.Div(op.Sub(op.Cast(op.Floor(root), to=_I64), c), 2)
 
 
 def block_bounds(steps: int) -> list[int]:
     """The steps, from 0, at which blocks begin, and in the end the number of all.
 
-    Of T tokens in blocks of K, a step copies what its block has so far, K / 2 on average, and a block copies what was
-    before it, T / 2 / K for each of its tokens: least where K is the square root of T. But the last two of such blocks
-    are one. Its steps copy as much more as appending between the two would, and K and V, of which there are two copies
-    while they are appended, are appended for the last time when there are less of them.
+    At step t, with blocks of K, a step copies what its block has so far, K / 2 on average, and a block copies what was
+    before it, t / K for each of its tokens: least where K is the square root of 2 t. That is what blocks come to that
+    grow by one. Where they begin depends on nothing else, so that a row's sums are the same, to the last bit, however
+    many tokens a call is for and in how many calls they are generated.
     """
-    in_block = max(math.ceil(math.sqrt(steps)), 1)
-    starts = range(0, steps, in_block)
-    return [*(starts[:-1] if len(starts) > 1 else starts), steps]
+    starts = itertools.accumulate(itertools.count(FIRST_BLOCK), initial=0)
+    return [*itertools.takewhile(lambda start: start < steps, starts), steps]
+
+
+def _halves(caches: Sequence[ir.Value]) -> tuple[list[GeneratedCache], list[GeneratedCache]]:
+    """Of complete blocks and of the one that is not, by layer."""
+    middle = len(caches) // 2
+    return _per_layer(caches[:middle]), _per_layer(caches[middle:])
 
 
 def _per_layer(carried: Sequence[ir.Value]) -> list[GeneratedCache]:

@@ -14,9 +14,9 @@ from onnxscript import GraphBuilder, OpBuilder
 from gptloop import names
 from gptloop.graph import loop
 from gptloop.graph.call import Call, on_host
-from gptloop.graph.prefill import prefill
 from gptloop.graph.rules import Rules
-from gptloop.graph.scope import scope
+from gptloop.graph.start import start
+from gptloop.graph.state import Past, add_defaults, add_present, past_inputs
 from gptloop.graph.transformer import Transformer
 from gptloop.graph.weights import Float32Weights, HalfWeights, Int8Weights, Repeated, Weights
 
@@ -66,19 +66,25 @@ def build(
     """
     builder, transformer = author(config, tensors, precision)
     op = builder.op
-    inputs = {name: builder.input(name, dtype, shape) for name, (dtype, shape) in INPUTS.items()}
-    call = read_call(op, inputs)
+    described = INPUTS | past_inputs(transformer)
+    inputs = {name: builder.input(name, dtype, shape) for name, (dtype, shape) in described.items()}
+    past = Past.of(inputs, transformer.n_layer)
+    call = read_call(op, inputs, past)
     rules = Rules.read(op, inputs, call)
-    with scope(op, "prefill"):
-        logits_BV, prompts = prefill(op, transformer, inputs[names.INPUT_IDS], inputs[names.ATTENTION_MASK], call)
+    started = start(op, transformer, inputs, past, rules, call)
     repeated = Repeated(builder.graph.initializers, "steps") if repeat_weights and precision in PACKED else None
-    generated = loop.generate(op, transformer, logits_BV, prompts, rules, call, repeated)
+    generated = loop.generate(op, transformer, started, rules, call, past.wanted, repeated)
 
-    shape_BRN = op.Concat(call.B, call.R, [-1], axis=0)
-    for name, value_SN in zip((names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS), generated, strict=True):
+    shape_BRN = op.Concat(call.B, call.R, op.Shape(generated.drawn.token, start=1), axis=0)
+    for name, value_SN in zip((names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS), generated.drawn, strict=True):
         value = op.Reshape(value_SN, shape_BRN)
         value.dtype, value.shape = _I64 if name == names.SEQUENCES else _F32, ir.Shape(["B", "R", "N"])
         builder.add_output(value, name)
+    ended = op.Reshape(generated.ended_S, op.Concat(call.B, call.R, axis=0))
+    ended.dtype, ended.shape = ir.DataType.BOOL, ir.Shape(["B", "R"])
+    builder.add_output(ended, names.ENDED)
+    add_present(builder, transformer, started.prompts.caches, generated.rows, generated.block)
+    add_defaults(builder, transformer)
     for node in builder.graph.all_nodes():
         node.metadata_props.clear()  # the builder's notes on scopes, which the names hold already
     return ir.Model(builder.graph, ir_version=IR_VERSION, producer_name="gptloop")
@@ -101,8 +107,18 @@ def with_weights(tensors: Mapping[str, ir.TensorProtocol], precision: str) -> tu
     return builder, HalfWeights(initializers, FLOAT_TYPES[precision])
 
 
-def read_call(op: OpBuilder, inputs: Mapping[str, ir.Value]) -> Call:
-    """A call's sizes, from the graph's inputs by name; the most candidates and new tokens that a prompt asks for."""
+def read_call(op: OpBuilder, inputs: Mapping[str, ir.Value], past: Past | None = None) -> Call:
+    """A call's sizes, from the graph's inputs by name and what an earlier call may have left.
+
+    Of candidates and new tokens, as many as the prompt that asks for the most.
+    """
     B = op.Shape(inputs[names.INPUT_IDS], start=0, end=1)
     R, N = (op.ReduceMax(on_host(op, B, inputs[name])) for name in (names.NUM_RETURN_SEQUENCES, names.MAX_NEW_TOKENS))
-    return Call(B, R, P=op.Shape(inputs[names.INPUT_IDS], start=1, end=2), N=N)
+    return Call(
+        B=B,
+        R=R,
+        P=op.Shape(inputs[names.INPUT_IDS], start=1, end=2),
+        N=N,
+        L=op.Shape(past.prompts[0].key_BHdP, start=3, end=4) if past else op.Constant(value_ints=[0]),
+        G=op.Shape(past.sequences, start=2, end=3) if past else None,
+    )

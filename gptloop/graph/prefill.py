@@ -2,64 +2,144 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import onnx_ir as ir
 from onnxscript import OpBuilder
 
-from gptloop.graph import attention
-from gptloop.graph.attention import PromptCache, PromptMask
+from gptloop.graph.attention import PromptCache
 from gptloop.graph.call import Call
 from gptloop.graph.logits import Logits
+from gptloop.graph.prompt_attention import (
+    END,
+    Chunks,
+    PrefillShapes,
+    attend,
+    attend_in_chunks,
+    causal_mask,
+    padding_mask,
+)
+from gptloop.graph.scope import branches
 from gptloop.graph.transformer import Transformer
 
 
 class Prompts(NamedTuple):
     """What the decode steps read of the prompts."""
 
-    caches: list[PromptCache]
-    mask: PromptMask
+    caches: list[PromptCache]  # of all their tokens, by layer
+    padding_B11P: ir.Value  # added to scores: 0, or at padding a number that leaves no probability
     lengths_B1: ir.Value  # int64, without padding
+
+    @classmethod
+    def of(cls, op: OpBuilder, caches: list[PromptCache], attention_mask: ir.Value, dtype: ir.DataType) -> Prompts:
+        """From int64 [B, P]."""
+        lengths_B1 = op.ReduceSum(attention_mask, [1], keepdims=1)
+        return cls(caches, padding_mask(op, attention_mask, dtype), lengths_B1)
 
 
 def prefill(
-    op: OpBuilder, transformer: Transformer, input_ids: ir.Value, attention_mask: ir.Value, call: Call
+    op: OpBuilder,
+    transformer: Transformer,
+    input_ids: ir.Value,
+    attention_mask: ir.Value,
+    call: Call,
+    past: Sequence[PromptCache] | None = None,
 ) -> tuple[Logits, Prompts]:
     """Prefill the prompts.
 
     Args:
-        op: The outer graph's operators.
+        op: The operators of the graph that the prefill is in.
         transformer: The layers.
         input_ids: int64 [B, P].
         attention_mask: int64 [B, P].
-        call: The call's sizes.
+        call: The call's sizes; where it has an L, long prompts attend in chunks.
+        past: K and V of the first L tokens, by layer, which are not computed again.
 
     Returns:
         Logits [B, V] after each prompt, and what the decode steps read.
     """
-    mask = attention.prompt_mask(op, attention_mask, op.Range(0, op.Squeeze(call.P), 1), transformer.dtype)
+    padding_B11P = padding_mask(op, attention_mask, transformer.dtype)
     # As Hugging Face derives them: counted from a prompt's first token; padding's own do not matter.
     positions_BP = op.Max(op.Sub(op.CumSum(attention_mask, 1), 1), 0)
+    P = call.P
+    if past:
+        P = op.Sub(P, call.L)
+        input_ids, positions_BP = (op.Slice(x, call.L, [END], [1]) for x in (input_ids, positions_BP))
     x = op.Reshape(transformer.embed(op, input_ids, positions_BP), [-1, transformer.n_embd])  # [B * P, D]
-    shape_BP3Hd = attention.heads_shape(op, call.B, call.P, transformer.n_head, transformer.head_dim)
+    shapes = PrefillShapes.of(op, call.B, P, transformer.n_head, transformer.head_dim)
+    attention = _Attention(op, shapes, padding_B11P, P, call.L, past, transformer)
     caches: list[PromptCache] = []
 
-    last_layer = transformer.n_layer - 1
-
-    def attend(layer: int, qkv: ir.Value) -> ir.Value:
-        # Of the last layer, nothing but K, V and the last position is read.
-        last = layer == last_layer
-        context, cache = attention.prefill(op, qkv, shape_BP3Hd, transformer.n_embd, mask, last_position=last)
+    def of_layer(layer: int, qkv: ir.Value) -> ir.Value:
+        context, cache = attention.of_layer(layer, qkv)
         caches.append(cache)
         return context
 
+    last_layer = transformer.n_layer - 1
     for layer in range(last_layer):
-        x = transformer.block(op, layer, x, attend)
-    x = transformer.block(op, last_layer, x, attend, residual=last_position(op, x, call))
-    lengths_B1 = op.ReduceSum(attention_mask, [1], keepdims=1)
-    return transformer.lm_head(op, x), Prompts(caches, mask, lengths_B1)
+        x = transformer.block(op, layer, x, of_layer)
+    x = transformer.block(op, last_layer, x, of_layer, residual=last_position(op, x, call.B, P))
+    return transformer.lm_head(op, x), Prompts.of(op, caches, attention_mask, transformer.dtype)
 
 
-def last_position(op: OpBuilder, x: ir.Value, call: Call) -> ir.Value:
-    """[B * P, D] -> [B, D]."""
-    return op.Gather(op.Reshape(x, op.Concat(call.B, call.P, [-1], axis=0)), -1, axis=1)
+class _Attention:
+    """How the tokens attend in each layer.
+
+    Args:
+        op: As `prefill`, like what follows.
+        shapes: Of the tokens' heads.
+        padding_B11P: Of the prompts.
+        P: int64 [1], tokens that attend.
+        L: int64 [1], tokens before them; None for attention in one piece, without branches.
+        past: K and V of those, by layer.
+        transformer: The layers.
+    """
+
+    def __init__(
+        self,
+        op: OpBuilder,
+        shapes: PrefillShapes,
+        padding_B11P: ir.Value,
+        P: ir.Value,
+        L: ir.Value | None,
+        past: Sequence[PromptCache] | None,
+        transformer: Transformer,
+    ):
+        self._op, self._shapes, self._padding_B11P, self._past = op, shapes, padding_B11P, past
+        self._last_layer, self._dtype = transformer.n_layer - 1, transformer.dtype
+        self._chunks = None if L is None else Chunks.of(op, P, L)
+        queries = self._chunks.positions(op) if self._chunks else P
+        self._mask = causal_mask(op, padding_B11P, queries, 0 if L is None else L, transformer.dtype)
+
+    def of_layer(self, layer: int, qkv: ir.Value) -> tuple[ir.Value, PromptCache]:
+        """The context, [rows, D], and the layer's PromptCache."""
+        # Of the last layer, nothing but K, V and the last position is read.
+        last = layer == self._last_layer
+        mask, past = self._padding_B11P if last else self._mask, self._past[layer] if self._past else None
+        chunks, shapes = self._chunks, self._shapes
+
+        def whole(op: OpBuilder) -> list[ir.Value]:
+            context, cache = attend(op, qkv, shapes, mask, last_position=last)
+            return [context, *cache]
+
+        def long(op: OpBuilder) -> list[ir.Value]:
+            if last or chunks is None:
+                context, cache = attend(op, qkv, shapes, mask, last_position=last, past=past)
+            else:
+                context, cache = attend_in_chunks(op, qkv, shapes, mask, chunks, past)
+            return [context, *cache]
+
+        needed = chunks and (chunks.continuing if last else chunks.needed)
+        if needed is None or (last and past is None):
+            context, *cache = whole(self._op)
+        else:
+            H, d = shapes.H, shapes.d
+            dims: list[list[int | str]] = [["rows", H * d], ["B", H, d, "P"], ["B", H, "P", d]]
+            context, *cache = branches(self._op, needed, long, whole, [(self._dtype, shape) for shape in dims])
+        return context, PromptCache(*cache)
+
+
+def last_position(op: OpBuilder, x: ir.Value, B: ir.Value, P: ir.Value) -> ir.Value:
+    """[B * P, D] -> [B, D], from B and P, int64 [1] each."""
+    return op.Gather(op.Reshape(x, op.Concat(B, P, [-1], axis=0)), -1, axis=1)

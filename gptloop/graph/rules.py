@@ -11,7 +11,7 @@ from onnxscript import OpBuilder
 
 from gptloop import names
 from gptloop.graph import sampling
-from gptloop.graph.call import Call, asked_for, per_row, uniforms
+from gptloop.graph.call import Call, per_row, step_limit, uniforms
 from gptloop.graph.logits import Logits
 from gptloop.graph.processors import Processors
 from gptloop.graph.scope import scope
@@ -27,7 +27,7 @@ class Rules(NamedTuple):
     prompt_SP: ir.Value  # int64, the prompt's tokens, padding replaced by one of them
     repetition_penalty_S1: ir.Value  # float32
     penalized: ir.Value  # bool []
-    min_new_tokens_S1: ir.Value  # int64, 0 without an end of text
+    min_new_tokens_S1: ir.Value  # int64, from this call's first step on; 0 without an end of text
     most_min_new_tokens: ir.Value  # int64 []
 
     @classmethod
@@ -43,13 +43,14 @@ class Rules(NamedTuple):
                 return_logprobs=inputs[names.RETURN_LOGPROBS],
                 to_rows=functools.partial(per_row, op, call),
             )
-            limit_S = asked_for(op, call, inputs[names.NUM_RETURN_SEQUENCES], inputs[names.MAX_NEW_TOKENS])
+            limit_S = step_limit(op, call, inputs[names.NUM_RETURN_SEQUENCES], inputs[names.MAX_NEW_TOKENS])
             eos_SE, pad_S1, min_S1 = (
                 per_row(op, call, inputs[name])
                 for name in (names.EOS_TOKEN_IDS, names.PAD_TOKEN_ID, names.MIN_NEW_TOKENS)
             )
             end = Stop.of(op, eos_SE, pad_S1, limit_S)
-            min_S1 = op.Where(op.Less(op.Slice(end.eos_SE, [0], [1], [1]), 0), 0, min_S1)
+            no_end_S1 = op.Less(op.Slice(end.eos_SE, [0], [1], [1]), 0)
+            min_S1 = op.Where(no_end_S1, 0, op.Sub(min_S1, call.T(op)))
             # Padding is no text: where the mask is 0, the last token stands in, which is always one of the prompt's.
             ids = inputs[names.INPUT_IDS]
             text_BP = op.Where(op.Equal(inputs[names.ATTENTION_MASK], 0), op.Slice(ids, [-1], [2**31 - 1], [1]), ids)

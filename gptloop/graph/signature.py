@@ -39,14 +39,15 @@ def step_signature(transformer: Transformer) -> tuple[list[ir.Value], list[ir.Va
 def block_signature(transformer: Transformer) -> tuple[list[ir.Value], list[ir.Value]]:
     """Inputs and outputs of a block's body, the outer Loop's."""
     inputs = [
-        ir.val("block", _I64, []),
+        ir.val("trip", _I64, []),
         ir.val("block_condition", _BOOL, []),
         ir.val("block_token_past", _I64, ["S"]),
         ir.val("block_generated_past", _I64, ["S", "T"]),
         ir.val("block_ended_past", _BOOL, ["S"]),
         ir.val("block_logprob_past", _F32, ["T", "S"]),
         ir.val("block_raw_logprob_past", _F32, ["T", "S"]),
-        *_caches("earlier", transformer, "T - 1"),
+        *_caches("earlier", transformer, "E"),
+        *_caches("begun", transformer, "C"),
     ]
     outputs = [
         ir.val("block_condition_out", _BOOL, []),
@@ -55,7 +56,8 @@ def block_signature(transformer: Transformer) -> tuple[list[ir.Value], list[ir.V
         ir.val("block_ended_present", _BOOL, ["S"]),
         ir.val("block_logprob_present", _F32, ["T + K", "S"]),
         ir.val("block_raw_logprob_present", _F32, ["T + K", "S"]),
-        *_caches("later", transformer, "T + K - 1"),
+        *_caches("later", transformer, "E_later"),
+        *_caches("begun_later", transformer, "C_later"),
     ]
     return inputs, outputs
 

@@ -1,6 +1,7 @@
 """The end of a row: which tokens are padding from there on, and whether any row goes on.
 
-A row ends with its end of text, or when it has the tokens that its prompt asked for.
+A row ends with its end of text, or with the last token that its prompt asked for where
+the call goes on for another one.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import onnx_ir as ir
 from onnxscript import OpBuilder
 
+from gptloop.graph.call import NO_STEP
 from gptloop.graph.sampling import Drawn
 from gptloop.graph.scope import branches
 
@@ -27,7 +29,7 @@ class Stop(NamedTuple):
 
     eos_SE: ir.Value  # int64; -1 alone in a row without an end of text
     pad_S: ir.Value  # int64
-    limit_S: ir.Value  # int64, how many tokens a row may have
+    limit_S: ir.Value  # int64, the step from which on a row gets padding, as `step_limit` has it
     active: ir.Value  # bool [], whether a row may end before the call does
 
     @classmethod
@@ -35,7 +37,7 @@ class Stop(NamedTuple):
         """From what the prompts ask for; where a row's ends of text are fewer than E, -1 follows them."""
         last_S1 = op.ReduceMax(eos_SE, [1], keepdims=1)
         ends = op.GreaterOrEqual(op.ReduceMax(last_S1, keepdims=0), 0)
-        unequal = op.Less(op.ReduceMin(limit_S, keepdims=0), op.ReduceMax(limit_S, keepdims=0))
+        unequal = op.Less(op.ReduceMin(limit_S, keepdims=0), NO_STEP)
         # One of the row's own stands in for what follows them, so that it forbids no token.
         eos_SE = op.Where(op.Less(eos_SE, 0), last_S1, eos_SE)
         return cls(eos_SE, op.Squeeze(pad_S1, [1]), limit_S, op.Or(ends, unequal))

@@ -57,6 +57,10 @@ class Transformer:
         """The same layers on other values of the same tensors, in the graph that `op` builds."""
         return Transformer(self._config, self._weights.reading(op, tensors))
 
+    def prepare(self, op: OpBuilder, of_call: ir.Value) -> None:
+        """Make what the layers' products share, in the graph that `op` builds; from any value that a call brings."""
+        self._weights.prepare(op, of_call)
+
     def embed(self, op: OpBuilder, ids: ir.Value, positions: ir.Value) -> ir.Value:
         """Token plus position embedding; ids and positions broadcast after embedding."""
         weights = self._weights

@@ -35,6 +35,9 @@ class Weights(Protocol):
     def reading(self, op: OpBuilder, tensors: Mapping[str, ir.Value]) -> Weights:
         """The same on other values of the same tensors, in the graph that `op` builds."""
 
+    def prepare(self, op: OpBuilder, of_call: ir.Value) -> None:
+        """Make what is made once for a call, before the branches that read it; from any value that a call brings."""
+
     def vector(self, name: str) -> ir.Value:
         """A bias or layer norm."""
 
@@ -61,6 +64,9 @@ class Float32Weights:
 
     def reading(self, op: OpBuilder, tensors: Mapping[str, ir.Value]) -> Weights:
         return Float32Weights(tensors)
+
+    def prepare(self, op: OpBuilder, of_call: ir.Value) -> None:
+        pass
 
     def vector(self, name: str) -> ir.Value:
         return self._tensors[name]
@@ -129,6 +135,9 @@ class Int8Weights:
         step = Int8Weights(op, tensors)
         step._unit_1, step._in_step = self._unit_1, True
         return step
+
+    def prepare(self, op: OpBuilder, of_call: ir.Value) -> None:
+        self._unit(op, of_call)
 
     def vector(self, name: str) -> ir.Value:
         return self._tensors[name]

@@ -78,9 +78,9 @@ def _write(
     unseen_N = typed(op, op.Where(op.Less(places_N, step), 0.0, attention.NEVER), steps.transformer.dtype)
 
     def attend(layer: int, qkv: ir.Value) -> ir.Value:
-        prompt, mask = steps.prompts.caches[layer], steps.prompts.mask
+        prompt, padding = steps.prompts.caches[layer], steps.prompts.padding_B11P
         context, present = attention.decode_in_place(
-            op, qkv, prompt, mask, past[layer], steps.shapes, split_PN, own_N, unseen_N
+            op, qkv, prompt, padding, past[layer], steps.shapes, split_PN, own_N, unseen_N
         )
         presents.append(present)
         return context

@@ -12,8 +12,9 @@ import onnx_ir as ir
 from onnxscript import GraphBuilder
 
 from gptloop import names
-from gptloop.graph import attention
+from gptloop.graph import prompt_attention
 from gptloop.graph.model import IR_VERSION, author
+from gptloop.graph.prompt_attention import PrefillShapes
 from gptloop.graph.transformer import Transformer
 
 LOGPROBS, MOST_LIKELY = "logprobs", "most_likely"
@@ -40,11 +41,12 @@ def score_with(builder: GraphBuilder, transformer: Transformer) -> ir.Model:
     ids_BP = builder.input(names.INPUT_IDS, ir.DataType.INT64, ["B", "P"])
     B, P = op.Shape(ids_BP, start=0, end=1), op.Shape(ids_BP, start=1, end=2)
     positions_P = op.Range(0, op.Squeeze(P), 1)
-    mask = attention.prompt_mask(op, op.Expand(1, op.Shape(ids_BP)), positions_P, transformer.dtype)
-    shape_BP3Hd = attention.heads_shape(op, B, P, transformer.n_head, transformer.head_dim)
+    no_padding = prompt_attention.padding_mask(op, op.Expand(1, op.Shape(ids_BP)), transformer.dtype)
+    mask = prompt_attention.causal_mask(op, no_padding, P, 0, transformer.dtype)
+    shapes = PrefillShapes.of(op, B, P, transformer.n_head, transformer.head_dim)
 
     def attend(layer: int, qkv: ir.Value) -> ir.Value:
-        context, _ = attention.prefill(op, qkv, shape_BP3Hd, transformer.n_embd, mask, last_position=False)
+        context, _ = prompt_attention.attend(op, qkv, shapes, mask)
         return context
 
     x = op.Reshape(transformer.embed(op, ids_BP, positions_P), [-1, transformer.n_embd])  # [B * P, D]

@@ -1,0 +1,178 @@
+"""How prompts attend while they are prefilled: causally, on themselves and on what has K and V already.
+
+Knows shapes and the KV cache, not weights.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import onnx_ir as ir
+from onnxscript import OpBuilder
+
+from gptloop.graph.attention import LOWEST, NEVER, PromptCache, heads_shape
+from gptloop.graph.call import Call
+from gptloop.graph.scope import branches, subgraph, typed
+
+_I64, _BOOL = ir.DataType.INT64, ir.DataType.BOOL
+END = 2**31 - 1  # of a Slice to the end
+
+# Tokens of a prompt that attend in one piece, at most. The products, the mask and the softmax of a piece go over what
+# stands before its end, so that of the square of a long prompt half is never computed.
+CHUNK = 128
+
+
+class PrefillShapes(NamedTuple):
+    """Sizes of the heads."""
+
+    BP3Hd: ir.Value  # int64 [4], as `heads_shape` gives it
+    H: int
+    d: int
+
+    @classmethod
+    def of(cls, op: OpBuilder, B: ir.Value, P: ir.Value, n_head: int, head_dim: int) -> PrefillShapes:
+        """From the number of prompts and of tokens that attend, int64 [1] each."""
+        return cls(heads_shape(op, B, P, n_head, head_dim), n_head, head_dim)
+
+
+class Chunks(NamedTuple):
+    """How the tokens that attend are divided: pieces of one length, but for what the last one has too much.
+
+    Attributes:
+        needed: bool [], whether there are several, or tokens before.
+        continuing: bool [], whether there are tokens before.
+        number: int64 [1].
+        length: int64 [1].
+        P: int64 [1], tokens in all.
+        L: int64 [1], tokens before them.
+    """
+
+    needed: ir.Value
+    continuing: ir.Value
+    number: ir.Value
+    length: ir.Value
+    P: ir.Value
+    L: ir.Value
+
+    @classmethod
+    def of(cls, op: OpBuilder, P: ir.Value, L: ir.Value) -> Chunks:
+        """From the attributes of these names."""
+        number = _ceil_div(op, P, CHUNK)
+        continuing = op.Greater(L, 0)
+        needed = op.Or(op.Greater(number, 1), continuing)
+        return cls(op.Squeeze(needed), op.Squeeze(continuing), number, _ceil_div(op, P, number), P, L)
+
+    def positions(self, op: OpBuilder) -> ir.Value:
+        """int64 [1], as many as the chunks have: P, and what the last one has too much."""
+        return op.Mul(self.number, self.length)
+
+
+def _ceil_div(op: OpBuilder, x: ir.Value, by: ir.Value | int) -> ir.Value:
+    return op.Div(op.Sub(op.Add(x, by), 1), by)
+
+
+def causal_mask(
+    op: OpBuilder, padding_B11L: ir.Value, queries: ir.Value, L: ir.Value | int, dtype: ir.DataType
+) -> ir.Value:
+    """[B, 1, queries, L + P]: added to the scores of queries, int64 [1], that stand behind the first L tokens."""
+    of_query = op.Unsqueeze(op.Range(0, op.Squeeze(queries), 1), [1])
+    of_key = op.Range(0, op.Squeeze(op.Shape(padding_B11L, start=3, end=4)), 1)
+    future = op.Where(op.Less(of_query, op.Sub(of_key, L)), NEVER, 0.0)
+    return op.Add(typed(op, future, dtype), padding_B11L)
+
+
+def padding_mask(op: OpBuilder, attention_mask: ir.Value, dtype: ir.DataType) -> ir.Value:
+    """[B, 1, 1, P], from int64 [B, P]."""
+    padding_BP = typed(op, op.Where(op.Equal(attention_mask, 0), LOWEST[dtype], 0.0), dtype)
+    return op.Unsqueeze(padding_BP, [1, 2])
+
+
+def attend(
+    op: OpBuilder,
+    qkv: ir.Value,
+    shapes: PrefillShapes,
+    mask_B1PP: ir.Value,
+    *,
+    last_position: bool = False,
+    past: PromptCache | None = None,
+) -> tuple[ir.Value, PromptCache]:
+    """Causal attention in one piece.
+
+    Args:
+        op: The operators of the graph that the prefill is in.
+        qkv: [B * P, 3D].
+        shapes: Of the heads.
+        mask_B1PP: Added to the scores; of the last position [B, 1, 1, P].
+        last_position: Attend from the last position only.
+        past: K and V of what stands before.
+
+    Returns:
+        [B * P, D], or [B, D] of the last positions, and the layer's PromptCache.
+    """
+    query, cache = _query_and_cache(op, qkv, shapes, past)
+    if last_position:
+        query = op.Slice(query, [-1], [END], [2])  # [B, H, 1, d]
+    context = _context(op, query, cache, mask_B1PP)
+    return op.Reshape(op.Transpose(context, perm=[0, 2, 1, 3]), [-1, shapes.H * shapes.d]), cache
+
+
+def attend_in_chunks(
+    op: OpBuilder, qkv: ir.Value, shapes: PrefillShapes, mask_B1CL: ir.Value, chunks: Chunks, past: PromptCache
+) -> tuple[ir.Value, PromptCache]:
+    """The same, a chunk of positions after the other, each on what stands before its end.
+
+    Args:
+        op: As `attend`, like what follows.
+        qkv: [B * P, 3D].
+        shapes: Of the heads.
+        mask_B1CL: With a row for each position of the chunks, and a column for each token with or before them.
+        chunks: How the positions are divided.
+        past: K and V of what stands before.
+
+    Returns:
+        [B * P, D], and the PromptCache of all tokens.
+    """
+    query, cache = _query_and_cache(op, qkv, shapes, past)
+    positions = chunks.positions(op)
+    query = op.Pad(query, op.Concat([0], op.Sub(positions, chunks.P), axis=0), None, [2])
+    end = op.Add(chunks.L, chunks.P)
+
+    def attend_chunk(op: OpBuilder, chunk: ir.Value, condition: ir.Value) -> list[ir.Value]:
+        start = op.Mul(op.Unsqueeze(chunk, [0]), chunks.length)
+        stop = op.Add(start, chunks.length)
+        seen = op.Min(op.Add(stop, chunks.L), end)
+        before = PromptCache(op.Slice(cache.key_BHdP, [0], seen, [3]), op.Slice(cache.value_BHPd, [0], seen, [2]))
+        mask = op.Slice(mask_B1CL, op.Concat(start, [0], axis=0), op.Concat(stop, seen, axis=0), [2, 3])
+        context = _context(op, op.Slice(query, start, stop, [2]), before, mask)
+        return [op.Identity(condition), context]
+
+    inputs = [ir.val("chunk", _I64, []), ir.val("chunk_condition", _BOOL, [])]
+    outputs = [ir.val("chunk_condition_out", _BOOL, []), ir.val("chunk_context", query.dtype, ["B", shapes.H, "C", shapes.d])]
+    body = subgraph(op, attend_chunk, inputs, outputs)
+    context = op.Loop(op.Squeeze(chunks.number), True, body=body, _outputs=1)  # [chunks, B, H, C, d]
+    by_position = op.Transpose(context, perm=[1, 0, 3, 2, 4])
+    D = shapes.H * shapes.d
+    of_prompt = op.Concat(op.Shape(query, start=0, end=1), positions, [D], axis=0)
+    return op.Reshape(op.Slice(op.Reshape(by_position, of_prompt), [0], chunks.P, [1]), [-1, D]), cache
+
+
+def _query_and_cache(
+    op: OpBuilder, qkv: ir.Value, shapes: PrefillShapes, past: PromptCache | None
+) -> tuple[ir.Value, PromptCache]:
+    """Queries [B, H, P, d] of the tokens, and K and V of these and of those before them."""
+    by_head = op.Transpose(op.Reshape(qkv, shapes.BP3Hd), perm=[0, 2, 1, 3])
+    query, key, value = op.Split(by_head, axis=1, num_outputs=3, _outputs=3)  # [B, H, P, d]
+    key_BHdP = op.Transpose(key, perm=[0, 1, 3, 2])
+    if past is None:
+        return query, PromptCache(key_BHdP, value)
+    of_each_prompt = op.Concat(op.Shape(key, start=0, end=1), [1, 1, 1], axis=0)
+    key_BHdL, value_BHLd = (op.Expand(x, of_each_prompt) for x in past)
+    return query, PromptCache(
+        op.Concat(key_BHdL, key_BHdP, axis=3), op.Concat(value_BHLd, value, axis=2)
+    )
+
+
+def _context(op: OpBuilder, query: ir.Value, cache: PromptCache, mask: ir.Value) -> ir.Value:
+    """[B, H, P, d]."""
+    scores = op.Add(op.MatMul(query, cache.key_BHdP), mask)
+    return op.MatMul(op.Softmax(scores, axis=-1), cache.value_BHPd)

@@ -1,0 +1,96 @@
+"""Where the steps start: behind the prefill and the first draw, or where an earlier call ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import onnx_ir as ir
+from onnxscript import OpBuilder
+
+from gptloop import names
+from gptloop.graph.attention import GeneratedCache, PromptCache
+from gptloop.graph.call import Call
+from gptloop.graph.prefill import Prompts, prefill
+from gptloop.graph.rules import Rules
+from gptloop.graph.sampling import Drawn
+from gptloop.graph.scope import branches, scope
+from gptloop.graph.state import Past
+from gptloop.graph.stop import Stopped
+from gptloop.graph.transformer import Transformer
+
+_I64, _F32, _BOOL = ir.DataType.INT64, ir.DataType.FLOAT, ir.DataType.BOOL
+
+
+class Start(NamedTuple):
+    """What the steps go on from.
+
+    Attributes:
+        first: The newest token of each row: this call's first, or the last of an earlier one, which this call does not
+            return.
+        sequences_SG: int64, all tokens that the rows have generated up to it.
+        prompts: What the steps read of the prompts.
+        rows: K and V of the tokens of complete blocks of steps, by layer.
+        block: Of the others before the newest.
+    """
+
+    first: Stopped
+    sequences_SG: ir.Value
+    prompts: Prompts
+    rows: list[GeneratedCache]
+    block: list[GeneratedCache]
+
+
+def start(
+    op: OpBuilder, transformer: Transformer, inputs: Mapping[str, ir.Value], past: Past, rules: Rules, call: Call
+) -> Start:
+    """Prefill the prompts and draw the first token of each row, unless an earlier call has.
+
+    Args:
+        op: The outer graph's operators.
+        transformer: The layers.
+        inputs: The graph's, by name.
+        past: What an earlier call has left.
+        rules: How to sample and stop.
+        call: The call's sizes.
+    """
+    ids, mask = inputs[names.INPUT_IDS], inputs[names.ATTENTION_MASK]
+    transformer.prepare(op, ids)
+
+    def from_prompts(op: OpBuilder) -> list[ir.Value]:
+        with scope(op, "prefill"):
+            logits_BV, prompts = prefill(op, transformer, ids, mask, call, past.prompts)
+        first = rules.first(op, logits_BV, call)
+        caches = [kv for cache in prompts.caches for kv in cache]
+        return [*first.drawn, first.ended_S, first.go_on, op.Unsqueeze(first.drawn.token, [1]), *caches]
+
+    def from_past(op: OpBuilder) -> list[ir.Value]:
+        ended_S = op.Reshape(past.ended, [-1])
+        running = op.ReduceMax(op.Cast(op.Not(ended_S), to=ir.DataType.INT32), keepdims=0)
+        sequences_SG = op.Reshape(past.sequences, op.Concat([-1], call.G, axis=0))
+        token_S = op.Gather(sequences_SG, -1, axis=1)
+        no_logprob_S = op.Expand(0.0, op.Shape(token_S))
+        caches = [op.Identity(kv) for cache in past.prompts for kv in cache]
+        go_on = op.Cast(running, to=_BOOL)
+        return [token_S, no_logprob_S, op.Identity(no_logprob_S), ended_S, go_on, sequences_SG, *caches]
+
+    H, d = transformer.n_head, transformer.head_dim
+    dims: list[list[int | str]] = [["B", H, d, "P"], ["B", H, "P", d]]
+    outputs = [(_I64, ["S"]), (_F32, ["S"]), (_F32, ["S"]), (_BOOL, ["S"]), (_BOOL, []), (_I64, ["S", "G_present"])]
+    outputs += [(transformer.dtype, shape) for shape in dims] * transformer.n_layer
+    resumed = op.Squeeze(op.Greater(call.G, 0))
+    values = branches(op, resumed, from_past, from_prompts, outputs)
+    token, logprob, raw_logprob, ended, go_on, sequences, *caches = values
+    pairs = [PromptCache(*pair) for pair in zip(caches[::2], caches[1::2], strict=True)]
+    prompts = Prompts.of(op, pairs, mask, transformer.dtype)
+    first = Stopped(Drawn(token, logprob, raw_logprob), ended, go_on)
+    return Start(first, sequences, prompts, *(_of_rows(op, caches, call) for caches in (past.rows, past.block)))
+
+
+def _of_rows(op: OpBuilder, caches: list[GeneratedCache], call: Call) -> list[GeneratedCache]:
+    """The same with B prompts and R candidates, where the default has one each."""
+    first = caches[0].key_BHRTd
+    H_1, Td_2 = op.Shape(first, start=1, end=2), op.Shape(first, start=3)
+    shape = op.Concat(call.B, H_1, call.R, Td_2, axis=0)
+    # A Reshape is no copy, and changes nothing where there are tokens.
+    return [GeneratedCache(*(op.Reshape(kv, shape, allowzero=1) for kv in cache)) for cache in caches]

@@ -1,0 +1,114 @@
+"""What one call of a generation hands to the next: inputs that have a default, and outputs of the same kinds.
+
+A call without them starts from the prompts alone. With K and V of prompts it computes those of the tokens behind them
+only; with tokens that the rows have generated, too, it goes on from the last of these. Knows the layers' sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import onnx_ir as ir
+from onnxscript import GraphBuilder
+
+from gptloop import names
+from gptloop.graph.attention import GeneratedCache, PromptCache
+from gptloop.graph.transformer import Transformer
+
+Inputs = dict[str, tuple[ir.DataType, list[int | str]]]
+KINDS = ("key", "value")
+NOTHING = {"L": 0, "E": 0, "C": 0, "G": 0}  # of the defaults; other dimensions that a call decides are 1
+
+
+class Past(NamedTuple):
+    """What an earlier call has left, or nothing.
+
+    Attributes:
+        prompts: K and V of the first L tokens of each prompt, or, of one row, of all prompts; by layer.
+        rows: K and V of the tokens that each row has generated in complete blocks of steps, by layer.
+        block: The same of the other tokens but the last.
+        sequences: int64 [B, R, G], those tokens and the last one.
+        ended: bool [B, R], read where G is not 0.
+        wanted: bool [1], whether this call shall leave something itself.
+    """
+
+    prompts: list[PromptCache]
+    rows: list[GeneratedCache]
+    block: list[GeneratedCache]
+    sequences: ir.Value
+    ended: ir.Value
+    wanted: ir.Value
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, ir.Value], n_layer: int) -> Past:
+        """From the graph's inputs by name."""
+
+        def caches(name: str) -> list[tuple[ir.Value, ...]]:
+            return [tuple(inputs[f"{name}.{layer}.{kind}"] for kind in KINDS) for layer in range(n_layer)]
+
+        return cls(
+            prompts=[PromptCache(*pair) for pair in caches(names.PAST_PROMPT)],
+            rows=[GeneratedCache(*pair) for pair in caches(names.PAST_ROWS)],
+            block=[GeneratedCache(*pair) for pair in caches(names.PAST_BLOCK)],
+            sequences=inputs[names.PAST_SEQUENCES],
+            ended=inputs[names.PAST_ENDED],
+            wanted=inputs[names.RETURN_STATE],
+        )
+
+
+def past_inputs(transformer: Transformer) -> Inputs:
+    """The inputs' types and shapes by name."""
+    rows: list[int | str] = ["B_past", "R_past"]
+    return {
+        names.PAST_SEQUENCES: (ir.DataType.INT64, [*rows, "G"]),
+        names.PAST_ENDED: (ir.DataType.BOOL, rows),
+        names.RETURN_STATE: (ir.DataType.BOOL, [1]),
+        **_caches(transformer, names.PAST_PROMPT, "B_past", "L"),
+        **_caches(transformer, names.PAST_ROWS, "B_past", "R_past", "E"),
+        **_caches(transformer, names.PAST_BLOCK, "B_past", "R_past", "C"),
+    }
+
+
+def add_defaults(builder: GraphBuilder, transformer: Transformer) -> None:
+    """Let the inputs be left out. Done last: no value is to be inferred from what is only a default."""
+    inputs = {value.name: value for value in builder.graph.inputs}
+    for name, (dtype, shape) in past_inputs(transformer).items():
+        dims = [dim if isinstance(dim, int) else NOTHING.get(dim, 1) for dim in shape]
+        inputs[name].const_value = ir.tensor(np.zeros(dims, dtype.numpy()), dtype=dtype, name=name)
+        builder.graph.initializers[name] = inputs[name]
+
+
+def add_present(
+    builder: GraphBuilder,
+    transformer: Transformer,
+    prompts: Sequence[PromptCache],
+    rows: Sequence[GeneratedCache],
+    block: Sequence[GeneratedCache],
+) -> None:
+    """Declare K and V as outputs, under the names of the inputs with `present` in place of `past`."""
+    described = {
+        **_caches(transformer, names.PRESENT_PROMPT, "B", "P"),
+        **_caches(transformer, names.PRESENT_ROWS, "B", "R", "E_present"),
+        **_caches(transformer, names.PRESENT_BLOCK, "B", "R", "C_present"),
+    }
+    values = [kv for caches in (prompts, rows, block) for cache in caches for kv in cache]
+    for (name, (dtype, shape)), value in zip(described.items(), values, strict=True):
+        value.dtype, value.shape = dtype, ir.Shape(shape)
+        builder.add_output(value, name)
+
+
+def _caches(transformer: Transformer, name: str, *batch_and_length: str) -> Inputs:
+    """Of the prompts, [B, H, d, L] and [B, H, L, d]; of the rows, [B, H, R, E, d] both."""
+    B, *R, length = batch_and_length
+    H, d = transformer.n_head, transformer.head_dim
+    key, value = [B, H, *R, length, d], [B, H, *R, length, d]
+    if not R:
+        key = [B, H, d, length]
+    layers = range(transformer.n_layer)
+    return {
+        f"{name}.{layer}.{kind}": (transformer.dtype, shape)
+        for layer in layers
+        for kind, shape in zip(KINDS, (key, value), strict=True)
+    }
