@@ -49,6 +49,29 @@ PRESENT_PROMPT = "present_prompt"  # key [B, H, d, P], value [B, H, P, d]
 PRESENT_ROWS = "present_rows"  # key and value [B, H, R, E, d]; E is 0 where no block was completed: past_rows hold on
 PRESENT_BLOCK = "present_block"  # key and value [B, H, R, C, d]
 
+REFUSED = "refused"  # int64 [B]: 0, or of what is out of its bounds the number in REFUSABLE, counted from 1
+REFUSABLE = (
+    INPUT_IDS,
+    ATTENTION_MASK,
+    MAX_NEW_TOKENS,
+    MIN_NEW_TOKENS,
+    NUM_RETURN_SEQUENCES,
+    FIRST_CANDIDATE,
+    TEMPERATURE,
+    TOP_K,
+    TOP_P,
+    MIN_P,
+    REPETITION_PENALTY,
+    EOS_TOKEN_IDS,
+    PAD_TOKEN_ID,
+)
+
+# Bounds of settings; that of a temperature beside 0. They hold for a value as float32, which is what a call uses:
+# np.float32(1e-5) is a little below 1e-5. Beyond them, a float32 logit may overflow that they divide or multiply.
+TEMPERATURE_BOUNDS = (1e-5, 1e38)
+PENALTY_BOUNDS = (1e-5, 1e5)
+CANDIDATES_MAX = 2**31 - 1  # the graph counts them in int32
+
 # Keys of the file's metadata_props. Every value is a string, as ONNX demands.
 META_VERSION = "gptloop_version"
 META_SOURCE = "gptloop_source"

@@ -10,6 +10,7 @@ import pytest
 from other_runtimes import OUTPUTS, OpenVinoLoop, ReferenceLoop, openvino_is_installed
 
 from gptloop import names
+from gptloop.graph.model import INPUTS
 from gptloop.runtime.onnx_loop import feeds
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -117,3 +118,59 @@ def test_the_longest_request_ends_the_call(tiny):
     ended = joined([tiny.onnx.check([[1]], max_new_tokens=50, eos_token_id=list(range(96)), temperature=0, seed=1)] * 2)
     ended[names.NUM_RETURN_SEQUENCES] = np.array([1, 6])
     assert tiny.onnx.session.run([names.SEQUENCES], ended)[0].shape == (2, 6, 1)
+
+
+# Of a prompt of 5 tokens; the model has 64 positions and 97 tokens.
+REFUSED = {
+    "an id beyond the vocabulary": (names.INPUT_IDS, [[1, 2, 97, 4, 5]]),
+    "a negative id": (names.INPUT_IDS, [[1, 2, -1, 4, 5]]),
+    "padding on the right": (names.ATTENTION_MASK, [[1, 1, 1, 1, 0]]),
+    "padding in between": (names.ATTENTION_MASK, [[0, 1, 0, 1, 1]]),
+    "padding alone": (names.ATTENTION_MASK, [[0, 0, 0, 0, 0]]),
+    "a mask of 2": (names.ATTENTION_MASK, [[1, 1, 1, 1, 2]]),
+    "no new token": (names.MAX_NEW_TOKENS, [0]),
+    "one new token too many": (names.MAX_NEW_TOKENS, [60]),
+    "new tokens without end": (names.MAX_NEW_TOKENS, [2**63 - 1]),
+    "fewer than no new tokens": (names.MIN_NEW_TOKENS, [-1]),
+    "more of them at least than at most": (names.MIN_NEW_TOKENS, [8]),
+    "no candidate": (names.NUM_RETURN_SEQUENCES, [0]),
+    "candidates beyond int32": (names.NUM_RETURN_SEQUENCES, [2**40]),
+    "a negative candidate": (names.FIRST_CANDIDATE, [-1]),
+    "a negative temperature": (names.TEMPERATURE, [-0.5]),
+    "a temperature that is no number": (names.TEMPERATURE, [np.nan]),
+    "a tiny temperature": (names.TEMPERATURE, [1e-20]),
+    "top_k beyond the vocabulary": (names.TOP_K, [98]),
+    "a negative top_k": (names.TOP_K, [-1]),
+    "a top_p of 0": (names.TOP_P, [0]),
+    "a top_p above 1": (names.TOP_P, [1.5]),
+    "a negative min_p": (names.MIN_P, [-0.1]),
+    "a penalty of 0": (names.REPETITION_PENALTY, [0]),
+    "an infinite penalty": (names.REPETITION_PENALTY, [np.inf]),
+    "an end of text beyond the vocabulary": (names.EOS_TOKEN_IDS, [[3, 97]]),
+    "padding beyond the vocabulary": (names.PAD_TOKEN_ID, [97]),
+}
+
+
+@pytest.mark.parametrize(("name", "value"), REFUSED.values(), ids=list(REFUSED))
+def test_a_refused_request_gets_a_number_and_padding_and_its_neighbours_what_they_get_alone(tiny, name, value):
+    good = checked(tiny.onnx)["candidates"]
+    inputs = joined([good, tiny.onnx.check([[1, 2, 3, 4, 5]], max_new_tokens=7, eos_token_id=[3, 4], pad_token_id=96)])
+    assert inputs[name][1:].shape == np.shape(value)
+    inputs[name][1:] = value
+    tokens, refused = tiny.onnx.session.run([names.SEQUENCES, names.REFUSED], inputs)
+    np.testing.assert_array_equal(tokens[0][:, :5], tiny.onnx._run(good).tokens)
+    assert refused.tolist() == [0, 1 + names.REFUSABLE.index(name)]
+    assert np.unique(tokens[1]).tolist() == [0 if name == names.PAD_TOKEN_ID else 96]
+
+
+def test_requests_that_are_all_refused_end_at_once(tiny):
+    inputs = joined([tiny.onnx.check([[1, 2]], max_new_tokens=50)] * 2)
+    inputs[names.TEMPERATURE][:] = -1
+    tokens, refused = tiny.onnx.session.run([names.SEQUENCES, names.REFUSED], inputs)
+    assert tokens.tolist() == [[[0]], [[0]]]
+    assert refused.tolist() == [1 + names.REFUSABLE.index(names.TEMPERATURE)] * 2
+
+
+def test_every_setting_of_a_prompt_can_be_refused():
+    """But for those of which all values are good."""
+    assert set(INPUTS) - set(names.REFUSABLE) == {names.SEED, names.RETURN_LOGPROBS}

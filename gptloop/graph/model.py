@@ -14,7 +14,9 @@ from onnxscript import GraphBuilder, OpBuilder
 from gptloop import names
 from gptloop.graph import loop
 from gptloop.graph.call import Call, on_host
+from gptloop.graph.refusal import accept
 from gptloop.graph.rules import Rules
+from gptloop.graph.scope import scope
 from gptloop.graph.start import start
 from gptloop.graph.state import Past, add_defaults, add_present, past_inputs
 from gptloop.graph.transformer import Transformer
@@ -69,8 +71,10 @@ def build(
     described = INPUTS | past_inputs(transformer)
     inputs = {name: builder.input(name, dtype, shape) for name, (dtype, shape) in described.items()}
     past = Past.of(inputs, transformer.n_layer)
+    with scope(op, "bounds"):
+        inputs, accepted_B, refused_B = accept(op, config, inputs)
     call = read_call(op, inputs, past)
-    rules = Rules.read(op, inputs, call)
+    rules = Rules.read(op, inputs, call, accepted_B)
     started = start(op, transformer, inputs, past, rules, call)
     repeated = Repeated(builder.graph.initializers, "steps") if repeat_weights and precision in PACKED else None
     generated = loop.generate(op, transformer, started, rules, call, past.wanted, repeated)
@@ -80,6 +84,8 @@ def build(
         value = op.Reshape(value_SN, shape_BRN)
         value.dtype, value.shape = _I64 if name == names.SEQUENCES else _F32, ir.Shape(["B", "R", "N"])
         builder.add_output(value, name)
+    refused_B.dtype, refused_B.shape = _I64, ir.Shape(["B"])
+    builder.add_output(refused_B, names.REFUSED)
     ended = op.Reshape(generated.ended_S, op.Concat(call.B, call.R, axis=0))
     ended.dtype, ended.shape = ir.DataType.BOOL, ir.Shape(["B", "R"])
     builder.add_output(ended, names.ENDED)

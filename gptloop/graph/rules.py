@@ -31,8 +31,10 @@ class Rules(NamedTuple):
     most_min_new_tokens: ir.Value  # int64 []
 
     @classmethod
-    def read(cls, op: OpBuilder, inputs: Mapping[str, ir.Value], call: Call) -> Rules:
-        """From the graph's inputs by name."""
+    def read(
+        cls, op: OpBuilder, inputs: Mapping[str, ir.Value], call: Call, accepted_B: ir.Value | None = None
+    ) -> Rules:
+        """From the graph's inputs by name; where not all prompts may be, from which of them are accepted as well."""
         with scope(op, "settings"):
             settings = sampling.settings(
                 op,
@@ -43,7 +45,10 @@ class Rules(NamedTuple):
                 return_logprobs=inputs[names.RETURN_LOGPROBS],
                 to_rows=functools.partial(per_row, op, call),
             )
-            limit_S = step_limit(op, call, inputs[names.NUM_RETURN_SEQUENCES], inputs[names.MAX_NEW_TOKENS])
+            candidates = inputs[names.NUM_RETURN_SEQUENCES]
+            if accepted_B:
+                candidates = op.Where(accepted_B, candidates, 0)
+            limit_S = step_limit(op, call, candidates, inputs[names.MAX_NEW_TOKENS])
             eos_SE, pad_S1, min_S1 = (
                 per_row(op, call, inputs[name])
                 for name in (names.EOS_TOKEN_IDS, names.PAD_TOKEN_ID, names.MIN_NEW_TOKENS)

@@ -12,14 +12,14 @@ from typing import Any, Protocol, Unpack
 import numpy as np
 import numpy.typing as npt
 
+from gptloop import names
 from gptloop.runtime.arguments import Arguments, with_defaults
 from gptloop.values import float32, number, per_prompt, shape_of, shape_text, shown, whole_number
 
 SEED_MAX = 2**63 - 1
-CANDIDATES_MAX = 2**31 - 1  # the graph counts them in int32
-# The bounds hold for a value as float32, which is what a call uses: np.float32(1e-5) is a little below 1e-5.
-TEMPERATURE_MIN, TEMPERATURE_MAX = 1e-5, 1e38  # beyond them, a float32 logit over the temperature may overflow
-PENALTY_MIN, PENALTY_MAX = 1e-5, 1e5  # likewise for a penalized logit
+CANDIDATES_MAX = names.CANDIDATES_MAX
+TEMPERATURE_MIN, TEMPERATURE_MAX = names.TEMPERATURE_BOUNDS
+PENALTY_MIN, PENALTY_MAX = names.PENALTY_BOUNDS
 
 
 class Bounds(Protocol):

@@ -19,7 +19,7 @@ import onnx
 from gptloop import names
 from gptloop.model_file import ModelFile
 
-OUTPUTS = (names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS)
+OUTPUTS = (names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS, names.REFUSED)
 KINDS = {"cpu": "KIND_CPU", "cuda": "KIND_GPU"}
 # A call takes much longer; requests that arrive at nearly the same time then share one.
 QUEUE_DELAY_MICROSECONDS = 2000
@@ -45,15 +45,12 @@ def config_text(file: ModelFile, name: str, max_batch_size: int, device: str) ->
             were its own.
     """
     check_batchable(file)
-    graph = file.proto.graph
-    optional = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in optional]
-    outputs = [value for value in graph.output if value.name in OUTPUTS]
+    outputs = [value for value in file.proto.graph.output if value.name in OUTPUTS]
     blocks = [
         f"name: {json.dumps(name)}",
         'backend: "onnxruntime"',
         f"max_batch_size: {max_batch_size}",
-        _tensors("input", inputs),
+        _tensors("input", required_inputs(file)),
         _tensors("output", outputs),
         f"instance_group [ {{ count: 1 kind: {KINDS[device]} }} ]",
         f"dynamic_batching {{ max_queue_delay_microseconds: {QUEUE_DELAY_MICROSECONDS} }}",
@@ -73,9 +70,15 @@ def check_batchable(file: ModelFile) -> None:
         raise ValueError(
             f"{file.path} is of flavor {flavor!r}, whose settings hold for a whole batch: export 'standard'"
         )
-    for value in file.proto.graph.input:
+    for value in required_inputs(file):
         if not _first_dimension(value).split("_")[0] == "B":
             raise ValueError(f"{file.path} has one {value.name} for a whole batch: export it again")
+
+
+def required_inputs(file: ModelFile) -> list[onnx.ValueInfoProto]:
+    """Those without a default; the backend leaves the others out of its count, and allows none of them in a batch."""
+    defaults = {tensor.name for tensor in file.proto.graph.initializer}
+    return [value for value in file.proto.graph.input if value.name not in defaults]
 
 
 def _first_dimension(value: onnx.ValueInfoProto) -> str:
@@ -88,6 +91,7 @@ def _tensors(field: str, values: Sequence[onnx.ValueInfoProto]) -> str:
 
 
 def _tensor(value: onnx.ValueInfoProto) -> str:
+    """What the graph has as [B] is [1] of a request, as Triton has no empty shapes there."""
     tensor = value.type.tensor_type
     dims = [-1 if dim.dim_param else dim.dim_value for dim in tensor.shape.dim[1:]]  # -1 where a request says how many
     shown = f'name: "{value.name}" data_type: {_TYPES[tensor.elem_type]} dims: [ {", ".join(map(str, dims or [1]))} ]'

@@ -29,6 +29,7 @@ from gptloop.runtime.request import Request
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 INSTALL = "pip install --no-deps -r tests/serving/requirements.txt"
 READY_SECONDS = 120
+OUTPUTS = (names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS, names.REFUSED)
 BACKEND = Path(__file__).parent / "onnxruntime_backend"
 
 
@@ -138,7 +139,7 @@ def tensors(request: Request) -> dict[str, np.ndarray]:
 
 
 def infer(server: Server, protocol: str, model: str, inputs: dict[str, np.ndarray], **options: Any) -> Any:
-    """Send one request over "http" or "grpc" and wait for its answer: tokens and log-probabilities, [B, R, N] each."""
+    """Send one request over "http" or "grpc" and wait for its answer, `OUTPUTS`."""
     module = importlib.import_module(f"tritonclient.{protocol}")
     given = []
     for name, value in inputs.items():
@@ -147,4 +148,28 @@ def infer(server: Server, protocol: str, model: str, inputs: dict[str, np.ndarra
         given[-1].set_data_from_numpy(value)
     with module.InferenceServerClient(getattr(server, protocol)) as client:
         result = client.infer(model, given, **options)
-        return tuple(result.as_numpy(name) for name in (names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS))
+        return tuple(result.as_numpy(name) for name in OUTPUTS)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of one model since the server started.
+
+    Attributes:
+        requests: Prompts of all requests that were answered.
+        runs: How often the model ran for them.
+        batch_sizes: How many prompts these runs had.
+    """
+
+    requests: int
+    runs: int
+    batch_sizes: tuple[int, ...]
+
+
+def statistics(server: Server, model: str) -> Statistics:
+    """As the server counts them."""
+    import tritonclient.grpc  # noqa: PLC0415  (optional)
+
+    with tritonclient.grpc.InferenceServerClient(server.grpc) as client:
+        (found,) = client.get_inference_statistics(model).model_stats
+    return Statistics(found.inference_count, found.execution_count, tuple(b.batch_size for b in found.batch_stats))
