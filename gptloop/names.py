@@ -9,6 +9,7 @@ Dimensions, as they appear in shape comments and suffixes (`query_BHRd`):
     D  n_embd                               H  n_head                d  head_dim = D / H
     V  vocab_size                           E  end-of-text ids
     L  tokens of a prompt in the KV cache   G  tokens that earlier calls have generated
+    Q  sequences of token ids               W  tokens of the longest of them
 """
 
 # Inputs. Those of [B] or [1] are for each prompt or for all. Of what a prompt did not ask for, because another one of
@@ -24,6 +25,12 @@ TOP_K = "top_k"  # int64 [B] or [1]; 0 keeps the whole vocabulary
 TOP_P = "top_p"  # float32 [B] or [1]; 1 keeps all
 MIN_P = "min_p"  # float32 [B] or [1]; 0 keeps all
 REPETITION_PENALTY = "repetition_penalty"  # float32 [B] or [1]; 1 is none
+NO_REPEAT_NGRAM_SIZE = "no_repeat_ngram_size"  # int64 [B] or [1]; 0 is off
+# Sequences shorter than the longest are padded with -1 on the left; one of -1 alone, [[[-1]]], is none, and follows those
+# of a prompt that has fewer than another.
+SEQUENCE_BIAS_IDS = "sequence_bias_ids"  # int64 [B, Q, W] or [1, Q, W]
+SEQUENCE_BIAS = "sequence_bias"  # float32 [B, Q] or [1, Q], of the logit that would complete one; -inf forbids it
+STOP_SEQUENCES = "stop_sequences"  # int64 [B, Q, W] or [1, Q, W], which end a row
 EOS_TOKEN_IDS = "eos_token_ids"  # int64 [B, E] or [1, E]; -1 after those of a prompt, or alone for none
 PAD_TOKEN_ID = "pad_token_id"  # int64 [B] or [1]; follows a row's end
 RETURN_LOGPROBS = "return_logprobs"  # bool [B] or [1]; without it both outputs of log-probabilities are 0
@@ -62,7 +69,11 @@ REFUSABLE = (
     TOP_P,
     MIN_P,
     REPETITION_PENALTY,
+    NO_REPEAT_NGRAM_SIZE,
+    SEQUENCE_BIAS_IDS,
+    SEQUENCE_BIAS,
     EOS_TOKEN_IDS,
+    STOP_SEQUENCES,
     PAD_TOKEN_ID,
 )
 
@@ -70,6 +81,7 @@ REFUSABLE = (
 # np.float32(1e-5) is a little below 1e-5. Beyond them, a float32 logit may overflow that they divide or multiply.
 TEMPERATURE_BOUNDS = (1e-5, 1e38)
 PENALTY_BOUNDS = (1e-5, 1e5)
+BIAS_MAX = 1e9  # a penalty and a temperature at their bounds leave the sum within float32
 CANDIDATES_MAX = 2**31 - 1  # the graph counts them in int32
 
 # Keys of the file's metadata_props. Every value is a string, as ONNX demands.

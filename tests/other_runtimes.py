@@ -12,8 +12,8 @@ from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_loop import Loop as ReferenceLoopOperator
 
 from gptloop import names
+from gptloop.runtime.feeds import feeds
 from gptloop.runtime.loop import Loop, Outputs
-from gptloop.runtime.onnx_loop import feeds
 from gptloop.runtime.request import Bounds, Request
 
 OUTPUTS = [names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS]

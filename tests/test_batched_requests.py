@@ -11,7 +11,7 @@ from other_runtimes import OUTPUTS, OpenVinoLoop, ReferenceLoop, openvino_is_ins
 
 from gptloop import names
 from gptloop.graph.model import INPUTS
-from gptloop.runtime.onnx_loop import feeds
+from gptloop.runtime.feeds import feeds
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -33,6 +33,9 @@ REQUESTS = {
     "min_p": {"max_new_tokens": 6, "min_p": 0.1},
     "min_p of the whole vocabulary": {"max_new_tokens": 6, "min_p": 0.02, "top_k": 0},
     "penalized": {"max_new_tokens": 10, "repetition_penalty": 1.5, "temperature": 0},
+    "stopped": {"max_new_tokens": 10, "stop_sequences": [[n] for n in range(20)] + [[1, 2, 3]]},
+    "biased": {"max_new_tokens": 8, "sequence_bias": {(5,): 40.0, (5, 5): -40.0, (1, 2): 3.0}},
+    "no word twice": {"max_new_tokens": 12, "no_repeat_ngram_size": 1, "temperature": 0},
     "padded": {"max_new_tokens": 6, "attention_mask": [[0, 0, 1, 1, 1]], "top_k": 3},
 }
 
@@ -72,13 +75,22 @@ def checked(loop):
 
 
 def joined(requests):
-    """The graph's inputs of all of them, concatenated along the first axis; -1 after the ends of text of one."""
+    """The graph's inputs of all of them, concatenated along the first axis, those filled up that others have more of."""
     inputs = [feeds(request) for request in requests]
-    most = max(each[names.EOS_TOKEN_IDS].shape[1] for each in inputs)
-    for each in inputs:
-        ends = each[names.EOS_TOKEN_IDS]
-        each[names.EOS_TOKEN_IDS] = np.pad(ends, ((0, 0), (0, most - ends.shape[1])), constant_values=-1)
-    return {name: np.concatenate([each[name] for each in inputs]) for name in inputs[0]}
+    return {name: np.concatenate([*equally_long(name, [each[name] for each in inputs])]) for name in inputs[0]}
+
+
+def equally_long(name, values):
+    """Ends of text and sequences are filled up behind, the tokens of a sequence before them."""
+    shape = np.max([value.shape[1:] for value in values], axis=0)
+    filling = 0 if name == names.SEQUENCE_BIAS else -1
+    for value in values:
+        missing = shape - value.shape[1:]
+        before = np.zeros_like(missing)
+        if value.ndim == 3:
+            before[1] = missing[1]
+        pads = [(0, 0), *zip(before, missing - before, strict=True)]
+        yield np.pad(value, pads, constant_values=filling)
 
 
 @pytest.fixture(scope="module", params=[OnnxRuntime, Reference, pytest.param(OpenVino, marks=openvino_is_installed)])
@@ -146,6 +158,10 @@ REFUSED = {
     "a negative min_p": (names.MIN_P, [-0.1]),
     "a penalty of 0": (names.REPETITION_PENALTY, [0]),
     "an infinite penalty": (names.REPETITION_PENALTY, [np.inf]),
+    "a negative n-gram": (names.NO_REPEAT_NGRAM_SIZE, [-1]),
+    "a bias that is no number": (names.SEQUENCE_BIAS, [[np.nan]]),
+    "a biased id beyond the vocabulary": (names.SEQUENCE_BIAS_IDS, [[[97]]]),
+    "a stop sequence of no id": (names.STOP_SEQUENCES, [[[-2]]]),
     "an end of text beyond the vocabulary": (names.EOS_TOKEN_IDS, [[3, 97]]),
     "padding beyond the vocabulary": (names.PAD_TOKEN_ID, [97]),
 }

@@ -1,14 +1,12 @@
 """Candidates generated in turns are those of one call for all: a number depends on seed, candidate and step."""
 
 import numpy as np
-import onnx
 import pytest
 
-from gptloop import OnnxLoop, export
 from gptloop.reference.parity import Judge
 from gptloop.runtime import completer
 from gptloop.runtime.completer import Completer
-from gptloop.runtime.onnx_loop import feeds
+from gptloop.runtime.feeds import feeds
 from gptloop.runtime.request import check_request
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -65,24 +63,6 @@ def test_the_rows_of_a_turn_are_all_that_memory_has_to_hold(trained):
 def test_candidates_beyond_the_count_are_refused(tiny, arguments, words):
     with pytest.raises(ValueError, match=words):
         tiny.onnx.generate(PROMPTS, max_new_tokens=2, **arguments)
-
-
-def test_a_file_from_before_generates_but_goes_on_with_no_candidates(tiny_model, tmp_path):
-    """Its graph has no such input: here it is made a constant, as it was."""
-    path = export(tiny_model(), tmp_path / "model.onnx", single_file=True)
-    model = onnx.load(path)
-    expected = OnnxLoop(path).generate(PROMPTS, max_new_tokens=4)
-    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0]), "first_candidate"))
-    (place,) = (index for index, value in enumerate(model.graph.input) if value.name == "first_candidate")
-    del model.graph.input[place]
-    kept = [entry for entry in model.metadata_props if not entry.key.endswith("_sha256")]
-    del model.metadata_props[:]
-    model.metadata_props.extend(kept)
-    onnx.save(model, path)
-    loop = OnnxLoop(path)
-    np.testing.assert_array_equal(loop.generate(PROMPTS, max_new_tokens=4), expected)
-    with pytest.raises(ValueError, match="no input first_candidate: export it again"):
-        loop.generate(PROMPTS, max_new_tokens=4, first_candidate=1)
 
 
 def test_every_input_of_the_graph_is_fed(tiny):

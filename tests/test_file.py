@@ -7,7 +7,7 @@ from onnx.reference import ReferenceEvaluator
 
 from gptloop import OnnxLoop
 from gptloop.model_file import graphs
-from gptloop.runtime.onnx_loop import feeds
+from gptloop.runtime.feeds import feeds
 from gptloop.runtime.request import check_request
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -142,9 +142,13 @@ def test_the_graph_has_the_inputs_and_the_output_that_were_agreed(tiny):
         "temperature": ("FLOAT", ["B_temperature"]),
         "top_k": ("INT64", ["B_top_k"]),
         "top_p": ("FLOAT", ["B_top_p"]),
-        "min_p": ("FLOAT", [1]),
-        "repetition_penalty": ("FLOAT", [1]),
+        "min_p": ("FLOAT", ["B_min_p"]),
+        "repetition_penalty": ("FLOAT", ["B_repetition_penalty"]),
+        "no_repeat_ngram_size": ("INT64", ["B_no_repeat_ngram_size"]),
+        "sequence_bias_ids": ("INT64", ["Q_bias", "W_bias"]),
+        "sequence_bias": ("FLOAT", ["Q_bias"]),
         "eos_token_ids": ("INT64", ["E"]),
+        "stop_sequences": ("INT64", ["Q_stop", "W_stop"]),
         "pad_token_id": ("INT64", [1]),
         "return_logprobs": ("BOOL", [1]),
         "seed": ("INT64", ["B"]),

@@ -8,6 +8,8 @@ Tokens are compared for equality: over these draws with fixed seeds no near-tie 
 
 from __future__ import annotations
 
+from math import inf
+
 import numpy as np
 import pytest
 from other_runtimes import OpenVinoLoop, ReferenceLoop, openvino_is_installed
@@ -20,6 +22,11 @@ LOGPROB_TOLERANCE = 5e-5
 PROMPTS = np.array([[5, 96, 0, 17, 42], [8, 8, 1, 60, 3], [90, 2, 77, 31, 31]])
 MASK = np.array([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1], [0, 0, 0, 0, 1]])
 MANY_ENDS = list(range(30))  # so that rows end, and at different steps
+
+BAD_WORDS = [[token] for token in range(0, 97, 3)] + [[a, b] for a in range(97) for b in (1, 40, 80)]
+# The ends of prompts, so that the first step has sequences to go on; and single ids.
+BIASES = {(17, 42, 5): 9.0, (42, 6): 7.5, (60, 3, 7): 9.0, (11,): 2.0, (12,): -2.0, (31, 31, 90): 8.0, (0, 5): -inf}
+STOPS = [[a, b] for a in range(48) for b in range(0, 97, 2)] + [[5], list(range(20))]
 
 FEATURES = {
     "greedy": {"temperature": 0},
@@ -42,6 +49,16 @@ FEATURES = {
     "attention_mask": {"attention_mask": MASK},
     "attention_mask, greedy": {"attention_mask": MASK, "temperature": 0},
     "attention_mask, repetition_penalty": {"attention_mask": MASK, "repetition_penalty": 1.3},
+    "min_p, repetition_penalty of each": {"min_p": [0.0, 0.1, 0.3], "repetition_penalty": [1.6, 1.0, 0.7]},
+    "no_repeat_ngram_size": {"no_repeat_ngram_size": 1},
+    "no_repeat_ngram_size of each": {"no_repeat_ngram_size": [1, 0, 2], "top_k": 2, "attention_mask": MASK},
+    "suppress_tokens": {"suppress_tokens": list(range(0, 97, 2))},
+    "bad_words_ids": {"bad_words_ids": BAD_WORDS},
+    "sequence_bias": {"sequence_bias": BIASES},
+    "sequence_bias, attention_mask": {"sequence_bias": BIASES, "attention_mask": MASK, "repetition_penalty": 1.4},
+    "stop_sequences": {"stop_sequences": STOPS, "num_return_sequences": 3, "top_k": 4},
+    "stop_sequences of one id, and pad": {"stop_sequences": [[x] for x in MANY_ENDS], "pad_token_id": 96},
+    "stop_sequences and eos": {"stop_sequences": STOPS, "eos_token_id": MANY_ENDS[:5], "num_return_sequences": 3},
     "eos": {"eos_token_id": MANY_ENDS, "num_return_sequences": 2},
     "eos at once": {"eos_token_id": list(range(96)), "temperature": 0},
     "eos and pad": {"eos_token_id": MANY_ENDS, "pad_token_id": 96},
@@ -54,8 +71,13 @@ FEATURES = {
         "top_p": [0.9, 1.0, 0.5],
         "min_p": 0.02,
         "repetition_penalty": 1.2,
+        "no_repeat_ngram_size": [2, 0, 1],
+        "sequence_bias": BIASES,
+        "bad_words_ids": BAD_WORDS,
+        "suppress_tokens": [2, 33, 96],
         "num_return_sequences": 2,
         "eos_token_id": MANY_ENDS,
+        "stop_sequences": [[50], [61, 70]],
         "pad_token_id": 96,
         "min_new_tokens": 3,
     },

@@ -18,8 +18,8 @@ import onnxruntime as ort
 from benchmarks.contenders import Files, OfLoop, onnx_loop
 from gptloop import names
 from gptloop.model_file import read_model
+from gptloop.runtime.feeds import feeds
 from gptloop.runtime.loop import Loop, Outputs
-from gptloop.runtime.onnx_loop import feeds
 from gptloop.runtime.request import Request
 from gptloop.runtime.session import open_session, session_options
 

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 from benchmarks.contenders import AbsentError, Files, OfLoop
 from gptloop import names
 from gptloop.model_file import read_model
+from gptloop.runtime.feeds import feeds
 from gptloop.runtime.loop import Loop, Outputs
-from gptloop.runtime.onnx_loop import feeds
 from gptloop.runtime.request import Request
 
 

@@ -25,8 +25,8 @@ from benchmarks.machine.cuda_trace import Event, kernel_summary, trace_steps
 from gptloop import OnnxLoop, TorchLoop
 from gptloop.checkpoint.checkpoint import TORCH_TYPES
 from gptloop.reference.parity import Judge, ParityError, check_closeness
+from gptloop.runtime.feeds import feeds
 from gptloop.runtime.lean_call import lean_feeds
-from gptloop.runtime.onnx_loop import feeds
 from gptloop.runtime.request import check_request
 from gptloop.runtime.session import CUDA, open_session
 

@@ -20,7 +20,7 @@ import onnxruntime as ort
 
 from benchmarks.cases import Workload
 from gptloop.exporter.exported import read_exported
-from gptloop.graph.loop import block_bounds
+from gptloop.graph.blocks import block_bounds
 from gptloop.graph.variants.products import (
     BLOCK,
     EARLIER,

@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import secrets
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gptloop.cli.stream import print_as_it_comes, print_by_line, print_json
 from gptloop.console import lines_of_stdin, printable, strict_json, text_of_argument
 
 if TYPE_CHECKING:
-    from gptloop.runtime.completer import Candidate
+    from gptloop.runtime.completer import Candidate, Completer
 
 FRESH_SEEDS = 2**31  # short enough to type again, and within what every runtime takes
 MAX_NEW_TOKENS = 20  # the command's own default; the others are the call's
@@ -27,6 +28,10 @@ SETTINGS = (
     "top_p",
     "min_p",
     "repetition_penalty",
+    "no_repeat_ngram_size",
+    "sequence_bias",
+    "bad_words_ids",
+    "suppress_tokens",
 )
 
 
@@ -39,7 +44,9 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     add("--truncate", choices=("left",), help="cut the start off a prompt that is too long, instead of refusing it")
     add("--json", action="store_true", help="print one JSON object for each prompt")
     add("--raw", action="store_true", help="print control characters to a terminal, too, instead of escaping them")
+    add("--stream", action="store_true", help="print text while it is generated, one prompt after the other")
     add("--no-eos", action="store_true", help="go on after the model's end of text")
+    add("--stop", action="append", default=[], metavar="TEXT", help="a text that ends a candidate, and is cut off")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (default: auto)")
     add("--threads", type=int, help="threads of one product (default: ONNX Runtime's choice)")
     packed = parser.add_mutually_exclusive_group().add_argument
@@ -48,8 +55,8 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
 
     sampling = parser.add_argument_group("sampling", "as in Hugging Face's generate")
 
-    def setting(*names: str, type_: type, help_: str, metavar: str, default: Any = argparse.SUPPRESS) -> None:
-        sampling.add_argument(*names, type=type_, metavar=metavar, default=default, help=help_)
+    def setting(*names: str, type_: Callable[[str], Any], help_: str, **more: Any) -> None:
+        sampling.add_argument(*names, type=type_, help=help_, **{"default": argparse.SUPPRESS, **more})
 
     setting("-n", "--num-return-sequences", type_=int, metavar="N", help_="candidates of each prompt (default: 1)")
     setting("--max-new-tokens", type_=int, metavar="N", default=MAX_NEW_TOKENS, help_=f"default: {MAX_NEW_TOKENS}")
@@ -61,6 +68,12 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     setting("--top-p", type_=float, metavar="P", help_="default: 1, which cuts nothing off")
     setting("--min-p", type_=float, metavar="P", help_="default: 0, which cuts nothing off")
     setting("--repetition-penalty", type_=float, metavar="X", help_="default: 1, which is none")
+    setting("--no-repeat-ngram-size", type_=int, metavar="N", help_="no N tokens twice (default: 0, any)")
+    setting("--suppress-tokens", type_=_ids, metavar="1,2,3", help_="token ids that are not generated")
+    several = {"action": "append", "metavar": "1,2,3"}
+    setting("--bad-words-ids", type_=_ids, help_="token ids that are not generated one after the other", **several)
+    several["metavar"] += "=X"
+    setting("--sequence-bias", type_=_bias, help_="adds X to the logit of the last id after the others", **several)
     sampling.add_argument(
         "--seed", type=int, help="of the first prompt, one more for each further one (default: a fresh one)"
     )
@@ -72,6 +85,14 @@ def _ids(text: str) -> list[int]:
         return [int(token) for token in text.split(",")]
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"must be token ids such as 1,2,3, got {text!r}") from error
+
+
+def _bias(text: str) -> tuple[list[int], float]:
+    ids, _, bias = text.rpartition("=")
+    try:
+        return _ids(ids), float(bias)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be token ids and a number such as 1,2,3=-0.5, got {text!r}") from error
 
 
 def run(options: argparse.Namespace) -> None:
@@ -96,23 +117,54 @@ def run(options: argparse.Namespace) -> None:
     if options.truncate:
         prompts = completer.truncate_left(prompts, options.max_new_tokens)
     seed = secrets.randbelow(FRESH_SEEDS) if options.seed is None else options.seed
-    settings = {name: getattr(options, name) for name in SETTINGS if name in options}
-    completions = completer.complete(
-        prompts,
-        seed=seed,
-        eos_token_ids=() if options.no_eos else completer.eos_token_ids,
-        decode=bool(texts),
-        **settings,
-    )
-    if options.seed is None and settings.get("temperature", 1) > 0:
+    call = {
+        "eos_token_ids": () if options.no_eos else completer.eos_token_ids,
+        "stop": [text_of_argument(f"stop text {number}", text) for number, text in enumerate(options.stop, 1)],
+        "decode": bool(texts),
+        **{name: getattr(options, name) for name in SETTINGS if name in options},
+    }
+    generate = _stream if options.stream else _complete
+    if options.seed is None and call.get("temperature", 1) > 0:
         print(f"gptloop: seed {seed}", file=sys.stderr)
-    for index, candidates in enumerate(completions):
+    generate(completer, prompts, texts, seed, call, options)
+
+
+def _complete(
+    completer: Completer,
+    prompts: Sequence[Sequence[int]],
+    texts: list[str],
+    seed: int,
+    call: dict[str, Any],
+    options: argparse.Namespace,
+) -> None:
+    for index, candidates in enumerate(completer.complete(prompts, seed=seed, **call)):
         if options.json:
             prompt = {"prompt": texts[index]} if texts else {}
             facts = [{key: fact for key, fact in c._asdict().items() if fact is not None} for c in candidates]
             print(strict_json({**prompt, "prompt_ids": prompts[index], "seed": seed + index, "candidates": facts}))
         else:
             _print_text(index, candidates, texts, raw=options.raw or not sys.stdout.isatty())
+
+
+def _stream(
+    completer: Completer,
+    prompts: Sequence[Sequence[int]],
+    texts: list[str],
+    seed: int,
+    call: dict[str, Any],
+    options: argparse.Namespace,
+) -> None:
+    from gptloop.runtime.text_stream import stream_text  # noqa: PLC0415
+
+    raw = options.raw or not sys.stdout.isatty()
+    streams = [stream_text(completer, ids, seed=seed + index, **call) for index, ids in enumerate(prompts)]
+    for number, pieces in enumerate(streams, 1):
+        if options.json:
+            print_json(pieces, number)
+        elif len(prompts) == 1 and call.get("num_return_sequences", 1) == 1:
+            print_as_it_comes(pieces, raw=raw)
+        else:
+            print_by_line(pieces, number, raw=raw)
 
 
 def _texts(prompts: list[str]) -> Iterator[str]:

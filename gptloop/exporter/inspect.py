@@ -19,6 +19,8 @@ from gptloop import names
 from gptloop.console import printable
 from gptloop.model_file import graphs, read_model
 
+CHUNK_BODY = "attend_chunk"  # of the Loop over the chunks of a long prompt (gptloop.graph.prompt_attention)
+
 
 @dataclass(frozen=True)
 class Structure:
@@ -143,11 +145,13 @@ def render(structure: Structure) -> str:
 
 
 def _loop_bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """The body of the graph's Loop, that of the Loop in it, and so on."""
+    """The bodies of the Loops that generate, from the outer one to the inner; branches on the way are looked into."""
     for node in graph.node:
-        if node.op_type == "Loop":
-            yield node.attribute[0].g
-            yield from _loop_bodies(node.attribute[0].g)
+        for attribute in node.attribute:
+            if node.op_type == "Loop" and attribute.g.name != CHUNK_BODY:
+                yield attribute.g
+            if attribute.HasField("g"):
+                yield from _loop_bodies(attribute.g)
 
 
 def _walk(graph: onnx.GraphProto, into_loops: bool = True) -> Iterator[onnx.NodeProto]:

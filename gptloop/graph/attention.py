@@ -12,8 +12,6 @@ from typing import NamedTuple
 import onnx_ir as ir
 from onnxscript import OpBuilder
 
-from gptloop.graph.scope import typed
-
 NEVER = float("-inf")
 # Unlike -inf they leave a row that sees nothing else a softmax: the least number, or where adding a score to it would
 # overflow (from 16 below the least float16), half of it.

@@ -35,16 +35,21 @@ class Call(NamedTuple):
         """1 where an earlier call has generated tokens, whose last is then this call's to read; else 0. int64 [1]."""
         return 0 if self.G is None else op.Min(self.G, 1)
 
-    def T(self, op: OpBuilder) -> ir.Value | int:
+    def steps_done(self, op: OpBuilder) -> ir.Value | int:
         """Tokens of each row whose K and V an earlier call has computed; the step that this call begins with."""
         return 0 if self.G is None else op.Sub(self.G, self.resumed(op))
 
 
 def per_row(op: OpBuilder, call: Call, x: ir.Value) -> ir.Value:
-    """Repeat a per-prompt value for the prompt's candidates: [B], [1], [B, C] or [1, C] -> [S, 1] or [S, C]."""
-    x = op.Reshape(x, [0, 1, -1])  # [B, 1, C]
-    x_BRC = op.Expand(x, op.Concat(call.B, call.R, [1], axis=0))
-    return op.Reshape(x_BRC, op.Concat(op.Mul(call.B, call.R), op.Shape(x, start=2, end=3), axis=0))
+    """Repeat a per-prompt value for the prompt's candidates: [B] -> [S, 1], [B, C] -> [S, C], [B, Q, W] -> [S, Q, W].
+
+    B may be 1 there, of what holds for all prompts.
+    """
+    assert x.shape is not None
+    rest = op.Shape(x, start=1) if len(x.shape) > 1 else op.Constant(value_ints=[1])
+    x_B1C = op.Reshape(x, [0, 1, -1])
+    x_BRC = op.Expand(x_B1C, op.Concat(call.B, call.R, [1], axis=0))
+    return op.Reshape(x_BRC, op.Concat(op.Mul(call.B, call.R), rest, axis=0))
 
 
 def step_limit(op: OpBuilder, call: Call, candidates: ir.Value, new_tokens: ir.Value) -> ir.Value:
@@ -89,6 +94,6 @@ def uniforms(op: OpBuilder, seed: ir.Value, call: Call, first_candidate: ir.Valu
 
     steps = call.N if call.G is None else op.Add(call.N, call.resumed(op))
     key = threefry.words_of_int64(op, op.Unsqueeze(on_host(op, call.B, seed), [0, 2]))  # [1, B, 1]
-    step = threefry.Word(*(op.Reshape(limb, [-1, 1, 1]) for limb in count(steps, call.T(op))))  # [N, 1, 1]
+    step = threefry.Word(*(op.Reshape(limb, [-1, 1, 1]) for limb in count(steps, call.steps_done(op))))  # [N, 1, 1]
     word, _ = threefry.threefry2x32(op, key, (count(call.R, first_candidate), step))  # [N, B, R]
     return op.Reshape(threefry.uniform(op, word), op.Concat(on_host(op, call.B, steps), [-1], [1], axis=0))

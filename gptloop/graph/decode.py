@@ -35,7 +35,7 @@ class Handed(NamedTuple):
     def of(cls, op: OpBuilder, transformer: Transformer, rules: Rules, prompts: Prompts, call: Call) -> Handed:
         """What a call hands to its steps."""
         shapes = DecodeShapes.of(op, call.B, call.R, transformer.n_head, transformer.head_dim)
-        before_B1 = op.Add(prompts.lengths_B1, call.T(op)) if call.G else prompts.lengths_B1
+        before_B1 = op.Add(prompts.lengths_B1, call.steps_done(op)) if call.G else prompts.lengths_B1
         return cls(rules, prompts, shapes, op.Squeeze(per_row(op, call, before_B1), [1]), call.P)
 
 

@@ -10,7 +10,6 @@ Source: ONNX operator Loop, opset 21.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -19,34 +18,19 @@ from onnxscript import OpBuilder
 
 from gptloop.graph import decode
 from gptloop.graph.attention import GeneratedCache
+from gptloop.graph.blocks import Block, Blocks
 from gptloop.graph.call import Call
 from gptloop.graph.decode import Carried, Handed
 from gptloop.graph.prompt_attention import END
 from gptloop.graph.rules import Rules
 from gptloop.graph.sampling import Drawn
-from gptloop.graph.scope import branches, subgraph
+from gptloop.graph.scope import Kinds, branches, subgraph
 from gptloop.graph.signature import block_signature, step_signature
 from gptloop.graph.start import Start
 from gptloop.graph.transformer import Transformer
 from gptloop.graph.weights import Repeated
 
 _I64, _F32, _BOOL = ir.DataType.INT64, ir.DataType.FLOAT, ir.DataType.BOOL
-
-
-class Generated(NamedTuple):
-    """What a call generates, and what a later one may go on from.
-
-    Attributes:
-        drawn: Of the call's own steps: tokens int64 and log-probabilities float32, [S, N] each.
-        ended_S: bool.
-        rows: K and V of the tokens in complete blocks, by layer; of none where the call has completed no block.
-        block: Of the other tokens of the rows but the last. Both are only of use where they were wanted.
-    """
-
-    drawn: Drawn
-    ended_S: ir.Value
-    rows: list[GeneratedCache]
-    block: list[GeneratedCache]
 
 
 class Generated(NamedTuple):
@@ -89,7 +73,7 @@ def generate(
     first, resumed = start.first, call.resumed(op)
     trips = op.Squeeze(op.Sub(op.Add(call.N, resumed), 1))
     handed = Handed.of(op, transformer, rules, start.prompts, call)
-    blocks = Blocks.of(op, op.Squeeze(call.T(op)), trips)
+    blocks = Blocks.of(op, op.Squeeze(call.steps_done(op)), trips)
     nothing = _flat(decode.no_caches(op, transformer, call))
     decoding = _Decoding(transformer, handed, blocks, op.Squeeze(state_wanted), nothing, repeated)
 
@@ -104,8 +88,14 @@ def generate(
         return [op.Identity(start.sequences_SG), *logprobs_S1, op.Identity(first.ended_S), *caches]
 
     # OpenVINO's Loop of no trips does not return the carried values' initial ones (2026.4).
-    outputs = [(_I64, ["S", "G + N"]), (_F32, ["S", "N"]), (_F32, ["S", "N"]), (_BOOL, ["S"])]
-    outputs += [(transformer.dtype, ["B", transformer.n_head, "R", "T", transformer.head_dim])] * 2 * len(nothing)
+    outputs: Kinds = [
+        (_I64, ["S", "G + N"]),
+        (_F32, ["S", "N"]),
+        (_F32, ["S", "N"]),
+        (_BOOL, ["S"]),
+    ]
+    shape: list[int | str] = ["B", transformer.n_head, "R", "T", transformer.head_dim]
+    outputs += [(transformer.dtype, shape)] * 2 * len(nothing)
     go_on = op.And(first.go_on, op.Greater(trips, 0))
     tokens, logprobs, raw_logprobs, ended_S, *caches = branches(op, go_on, with_later, newest_alone, outputs)
     # What an earlier call has returned is left out.
@@ -236,64 +226,6 @@ class _Block(NamedTuple):
             *_flat(present.caches),
             *stopped.drawn[1:],
         ]
-
-
-FIRST_BLOCK = 4  # steps; each block has one more than the block before
-
-
-class Block(NamedTuple):
-    """A block of steps, and those of them that a call does; int64 [] each, counted from a row's first token."""
-
-    first: ir.Value
-    start: ir.Value  # this call's first
-    stop: ir.Value  # behind this call's last
-    end: ir.Value
-
-    def before(self, op: OpBuilder) -> ir.Value:
-        """Steps that an earlier call has done."""
-        return op.Sub(self.start, self.first)
-
-
-class Blocks(NamedTuple):
-    """The blocks that a call's steps are in: `block_bounds` in the graph, int64 [] each."""
-
-    T: ir.Value  # steps that earlier calls have done
-    end: ir.Value  # steps when this call has done its own
-    first: ir.Value  # the number of the first block
-    number: ir.Value  # how many there are
-
-    @classmethod
-    def of(cls, op: OpBuilder, T: ir.Value, steps: ir.Value) -> Blocks:
-        """From the number of steps before the call, and of its own."""
-        end = op.Add(T, steps)
-        first, last = (_block_of(op, step) for step in (T, op.Sub(end, 1)))
-        return cls(T, end, first, op.Add(op.Sub(last, first), 1))
-
-    def at(self, op: OpBuilder, trip: ir.Value) -> Block:
-        """The block of one trip of the outer Loop."""
-        block = op.Add(self.first, trip)
-        first = op.Div(op.Mul(block, op.Add(block, 2 * FIRST_BLOCK - 1)), 2)
-        end = op.Add(op.Add(first, block), FIRST_BLOCK)
-        return Block(first, op.Max(first, self.T), op.Min(end, self.end), end)
-
-
-def _block_of(op: OpBuilder, step: ir.Value) -> ir.Value:
-    """The number of the block that a step is in, int64 []: the inverse of `first` in `Blocks.at`."""
-    c = 2 * FIRST_BLOCK - 1
-    root = op.Sqrt(op.Cast(op.Add(op.Mul(step, 8), c * c), to=_F32))  # of a block's first step, exactly an odd number
-    return op.Div(op.Sub(op.Cast(op.Floor(root), to=_I64), c), 2)
-
-
-def block_bounds(steps: int) -> list[int]:
-    """The steps, from 0, at which blocks begin, and in the end the number of all.
-
-    At step t, with blocks of K, a step copies what its block has so far, K / 2 on average, and a block copies what was
-    before it, t / K for each of its tokens: least where K is the square root of 2 t. That is what blocks come to that
-    grow by one. Where they begin depends on nothing else, so that a row's sums are the same, to the last bit, however
-    many tokens a call is for and in how many calls they are generated.
-    """
-    starts = itertools.accumulate(itertools.count(FIRST_BLOCK), initial=0)
-    return [*itertools.takewhile(lambda start: start < steps, starts), steps]
 
 
 def _halves(caches: Sequence[ir.Value]) -> tuple[list[GeneratedCache], list[GeneratedCache]]:

@@ -11,8 +11,7 @@ import onnx_ir as ir
 from onnxscript import OpBuilder
 
 from gptloop.graph.attention import LOWEST, NEVER, PromptCache, heads_shape
-from gptloop.graph.call import Call
-from gptloop.graph.scope import branches, subgraph, typed
+from gptloop.graph.scope import subgraph, typed
 
 _I64, _BOOL = ir.DataType.INT64, ir.DataType.BOOL
 END = 2**31 - 1  # of a Slice to the end
@@ -117,7 +116,7 @@ def attend(
 
 
 def attend_in_chunks(
-    op: OpBuilder, qkv: ir.Value, shapes: PrefillShapes, mask_B1CL: ir.Value, chunks: Chunks, past: PromptCache
+    op: OpBuilder, qkv: ir.Value, shapes: PrefillShapes, mask_B1CL: ir.Value, chunks: Chunks, past: PromptCache | None
 ) -> tuple[ir.Value, PromptCache]:
     """The same, a chunk of positions after the other, each on what stands before its end.
 
@@ -127,7 +126,7 @@ def attend_in_chunks(
         shapes: Of the heads.
         mask_B1CL: With a row for each position of the chunks, and a column for each token with or before them.
         chunks: How the positions are divided.
-        past: K and V of what stands before.
+        past: K and V of what stands before; None where nothing does.
 
     Returns:
         [B * P, D], and the PromptCache of all tokens.
@@ -147,7 +146,10 @@ def attend_in_chunks(
         return [op.Identity(condition), context]
 
     inputs = [ir.val("chunk", _I64, []), ir.val("chunk_condition", _BOOL, [])]
-    outputs = [ir.val("chunk_condition_out", _BOOL, []), ir.val("chunk_context", query.dtype, ["B", shapes.H, "C", shapes.d])]
+    outputs = [
+        ir.val("chunk_condition_out", _BOOL, []),
+        ir.val("chunk_context", query.dtype, ["B", shapes.H, "C", shapes.d]),
+    ]
     body = subgraph(op, attend_chunk, inputs, outputs)
     context = op.Loop(op.Squeeze(chunks.number), True, body=body, _outputs=1)  # [chunks, B, H, C, d]
     by_position = op.Transpose(context, perm=[1, 0, 3, 2, 4])
@@ -167,9 +169,7 @@ def _query_and_cache(
         return query, PromptCache(key_BHdP, value)
     of_each_prompt = op.Concat(op.Shape(key, start=0, end=1), [1, 1, 1], axis=0)
     key_BHdL, value_BHLd = (op.Expand(x, of_each_prompt) for x in past)
-    return query, PromptCache(
-        op.Concat(key_BHdL, key_BHdP, axis=3), op.Concat(value_BHLd, value, axis=2)
-    )
+    return query, PromptCache(op.Concat(key_BHdL, key_BHdP, axis=3), op.Concat(value_BHLd, value, axis=2))
 
 
 def _context(op: OpBuilder, query: ir.Value, cache: PromptCache, mask: ir.Value) -> ir.Value:

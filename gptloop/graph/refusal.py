@@ -49,13 +49,20 @@ def accept(op: OpBuilder, config: Any, inputs: Mapping[str, ir.Value]) -> Accept
     return Accepted(known, op.Equal(refused_B, 0), refused_B)
 
 
-_OF_SEVERAL = (names.INPUT_IDS, names.ATTENTION_MASK, names.EOS_TOKEN_IDS)  # of values in a row
+_OF_SEVERAL = (  # values of a prompt
+    names.INPUT_IDS,
+    names.ATTENTION_MASK,
+    names.SEQUENCE_BIAS_IDS,
+    names.SEQUENCE_BIAS,
+    names.EOS_TOKEN_IDS,
+    names.STOP_SEQUENCES,
+)
 _INSTEAD: dict[str, int | float] = {
     **dict.fromkeys(names.REFUSABLE, 0),
     **dict.fromkeys((names.ATTENTION_MASK, names.MAX_NEW_TOKENS, names.NUM_RETURN_SEQUENCES, names.TOP_K), 1),
     **dict.fromkeys((names.TEMPERATURE, names.TOP_P, names.REPETITION_PENALTY), 1.0),
-    names.MIN_P: 0.0,
-    names.EOS_TOKEN_IDS: -1,
+    **dict.fromkeys((names.MIN_P, names.SEQUENCE_BIAS), 0.0),
+    **dict.fromkeys((names.EOS_TOKEN_IDS, names.SEQUENCE_BIAS_IDS, names.STOP_SEQUENCES), -1),
 }
 
 
@@ -79,7 +86,11 @@ class _Checks:
             names.TOP_K: (0, config.vocab_size),
             names.MIN_P: (0.0, 1.0),
             names.REPETITION_PENALTY: names.PENALTY_BOUNDS,
+            names.NO_REPEAT_NGRAM_SIZE: (0, 2**31 - 1),
+            names.SEQUENCE_BIAS_IDS: (-1, last_id),
+            names.SEQUENCE_BIAS: (float("-inf"), names.BIAS_MAX),
             names.EOS_TOKEN_IDS: (-1, last_id),
+            names.STOP_SEQUENCES: (-1, last_id),
             names.PAD_TOKEN_ID: (0, last_id),
         }
 
@@ -94,10 +105,10 @@ class _Checks:
             return special[name](self.given[name])
         return self._within(self.given[name], *self._bounds[name])
 
-    def all_of(self, good_BC: ir.Value) -> ir.Value:
-        """[B, C] -> [B]."""
+    def all_of(self, good: ir.Value) -> ir.Value:
+        """[B, ...] -> [B]."""
         op = self._op
-        return op.Cast(op.ReduceMin(op.Cast(good_BC, to=_INT32), [1], keepdims=0), to=_BOOL)
+        return op.Cast(op.ReduceMin(op.Flatten(op.Cast(good, to=_INT32), axis=1), [1], keepdims=0), to=_BOOL)
 
     def _within(self, x: ir.Value, low: Any, high: Any) -> ir.Value:
         # NaN is within nothing.

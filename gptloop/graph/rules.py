@@ -23,18 +23,15 @@ class Rules(NamedTuple):
 
     uniforms_NS1: ir.Value  # float32
     settings: sampling.Settings
+    processors: Processors
     stop: Stop
-    prompt_SP: ir.Value  # int64, the prompt's tokens, padding replaced by one of them
-    repetition_penalty_S1: ir.Value  # float32
-    penalized: ir.Value  # bool []
-    min_new_tokens_S1: ir.Value  # int64, from this call's first step on; 0 without an end of text
-    most_min_new_tokens: ir.Value  # int64 []
 
     @classmethod
     def read(
         cls, op: OpBuilder, inputs: Mapping[str, ir.Value], call: Call, accepted_B: ir.Value | None = None
     ) -> Rules:
         """From the graph's inputs by name; where not all prompts may be, from which of them are accepted as well."""
+        to_rows = functools.partial(per_row, op, call)
         with scope(op, "settings"):
             settings = sampling.settings(
                 op,
@@ -43,30 +40,17 @@ class Rules(NamedTuple):
                 top_p=inputs[names.TOP_P],
                 min_p=inputs[names.MIN_P],
                 return_logprobs=inputs[names.RETURN_LOGPROBS],
-                to_rows=functools.partial(per_row, op, call),
+                to_rows=to_rows,
             )
             candidates = inputs[names.NUM_RETURN_SEQUENCES]
             if accepted_B:
                 candidates = op.Where(accepted_B, candidates, 0)
             limit_S = step_limit(op, call, candidates, inputs[names.MAX_NEW_TOKENS])
-            eos_SE, pad_S1, min_S1 = (
-                per_row(op, call, inputs[name])
-                for name in (names.EOS_TOKEN_IDS, names.PAD_TOKEN_ID, names.MIN_NEW_TOKENS)
-            )
-            end = Stop.of(op, eos_SE, pad_S1, limit_S)
-            no_end_S1 = op.Less(op.Slice(end.eos_SE, [0], [1], [1]), 0)
-            min_S1 = op.Where(no_end_S1, 0, op.Sub(min_S1, call.T(op)))
-            # Padding is no text: where the mask is 0, the last token stands in, which is always one of the prompt's.
-            ids = inputs[names.INPUT_IDS]
-            text_BP = op.Where(op.Equal(inputs[names.ATTENTION_MASK], 0), op.Slice(ids, [-1], [2**31 - 1], [1]), ids)
-            penalty = inputs[names.REPETITION_PENALTY]
-            prompt_SP = per_row(op, call, text_BP)
-            other_than_1 = op.ReduceMax(op.Cast(op.Not(op.Equal(penalty, 1.0)), to=ir.DataType.INT32), keepdims=0)
-            penalized = op.Cast(other_than_1, to=ir.DataType.BOOL)
-            most_min = op.ReduceMax(min_S1, keepdims=0)
+            stop = Stop.read(op, inputs, limit_S, to_rows)
+            processors = Processors.read(op, inputs, stop.eos_SE, call.steps_done(op), to_rows)
         with scope(op, "uniforms"):
             uniforms_NS1 = uniforms(op, inputs[names.SEED], call, inputs[names.FIRST_CANDIDATE])
-        return cls(uniforms_NS1, settings, end, prompt_SP, per_row(op, call, penalty), penalized, min_S1, most_min)
+        return cls(uniforms_NS1, settings, processors, stop)
 
     def first(self, op: OpBuilder, logits_BV: Logits, call: Call) -> Stopped:
         """Draw the first token of every row from the logits after its prompt."""
@@ -79,14 +63,7 @@ class Rules(NamedTuple):
         self, op: OpBuilder, logits_SV: Logits, step: ir.Value, ended_S: ir.Value, generated: tuple[ir.Value, ...]
     ) -> Stopped:
         """Draw the token of a step (int64 [], from 0), given what the rows have generated, int64 [S, T] if anything."""
-        processors = Processors(
-            penalty_S1=self.repetition_penalty_S1,
-            penalized=self.penalized,
-            seen=(self.prompt_SP, *generated),
-            early_S1=op.Less(step, self.min_new_tokens_S1),
-            any_early=op.Less(step, self.most_min_new_tokens),
-            eos_SE=self.stop.eos_SE,
-        )
         uniform_S1 = op.Gather(self.uniforms_NS1, step, axis=0)
-        drawn = sampling.sample(op, logits_SV, uniform_S1, self.settings, processors)
-        return self.stop.apply(op, drawn, ended_S, step)
+        processing = sampling.Processing(self.processors, step, generated)
+        drawn = sampling.sample(op, logits_SV, uniform_S1, self.settings, processing)
+        return self.stop.apply(op, drawn, ended_S, step, generated)

@@ -33,6 +33,14 @@ class Settings(NamedTuple):
     any_scored: ir.Value  # bool []
 
 
+class Processing(NamedTuple):
+    """What changes one step's logits before the draw."""
+
+    processors: Processors
+    step: ir.Value  # int64 [], the number of the token that is drawn
+    generated: tuple[ir.Value, ...]  # int64 [S, T], what the rows have generated, if anything
+
+
 class Drawn(NamedTuple):
     """One step's outcome, [S] each; the log-probabilities are 0 unless asked for."""
 
@@ -76,7 +84,7 @@ def settings(
     return Settings(to_rows(greedy), cuts, op.Squeeze(to_rows(return_logprobs), [1]), any_scored)
 
 
-def sample(op: OpBuilder, logits: Logits, uniform_S1: ir.Value, s: Settings, processors: Processors) -> Drawn:
+def sample(op: OpBuilder, logits: Logits, uniform_S1: ir.Value, s: Settings, processing: Processing) -> Drawn:
     """Draw one token per row.
 
     Args:
@@ -84,19 +92,18 @@ def sample(op: OpBuilder, logits: Logits, uniform_S1: ir.Value, s: Settings, pro
         logits: [S, V].
         uniform_S1: float32 in [0, 1).
         s: The call's settings.
-        processors: What changes logits before the draw. Only a step that needs it pays for it.
+        processing: What changes logits before the draw. Only a step that needs it pays for it.
     """
+    processors, step, generated = processing
 
     def plain(op: OpBuilder) -> list[ir.Value]:
         return _draw_and_score(op, logits, logits, uniform_S1, s)
 
     def processed(op: OpBuilder) -> list[ir.Value]:
-        # What processors do, to divide, multiply and forbid, is the same before a row's scale.
-        changed = Logits(processors.apply(op, logits.unscaled), logits.scale)
-        return _draw_and_score(op, logits, changed, uniform_S1, s)
+        return _draw_and_score(op, logits, processors.apply(op, logits, step, generated), uniform_S1, s)
 
     outputs = [(_I64, ["S"]), (_F32, ["S"]), (_F32, ["S"])]
-    return Drawn(*branches(op, processors.needed(op), processed, plain, outputs))
+    return Drawn(*branches(op, processors.needed(op, step), processed, plain, outputs))
 
 
 def _draw_and_score(op: OpBuilder, raw: Logits, logits: Logits, uniform_S1: ir.Value, s: Settings) -> list[ir.Value]:

@@ -12,6 +12,9 @@ from typing import Any
 import onnx_ir as ir
 from onnxscript import OpBuilder
 
+Kinds = list[tuple[ir.DataType, Sequence[int | str]]]
+"""Types and shapes of a branch's values."""
+
 
 @contextlib.contextmanager
 def scope(op: OpBuilder, name: str) -> Iterator[None]:

@@ -14,7 +14,7 @@ from gptloop.graph.call import Call
 from gptloop.graph.prefill import Prompts, prefill
 from gptloop.graph.rules import Rules
 from gptloop.graph.sampling import Drawn
-from gptloop.graph.scope import branches, scope
+from gptloop.graph.scope import Kinds, branches, scope
 from gptloop.graph.state import Past
 from gptloop.graph.stop import Stopped
 from gptloop.graph.transformer import Transformer
@@ -76,7 +76,8 @@ def start(
 
     H, d = transformer.n_head, transformer.head_dim
     dims: list[list[int | str]] = [["B", H, d, "P"], ["B", H, "P", d]]
-    outputs = [(_I64, ["S"]), (_F32, ["S"]), (_F32, ["S"]), (_BOOL, ["S"]), (_BOOL, []), (_I64, ["S", "G_present"])]
+    of_row = [(_I64, ["S"]), (_F32, ["S"]), (_F32, ["S"]), (_BOOL, ["S"])]
+    outputs: Kinds = [*of_row, (_BOOL, []), (_I64, ["S", "G_present"])]
     outputs += [(transformer.dtype, shape) for shape in dims] * transformer.n_layer
     resumed = op.Squeeze(op.Greater(call.G, 0))
     values = branches(op, resumed, from_past, from_prompts, outputs)

@@ -103,9 +103,8 @@ def _caches(transformer: Transformer, name: str, *batch_and_length: str) -> Inpu
     """Of the prompts, [B, H, d, L] and [B, H, L, d]; of the rows, [B, H, R, E, d] both."""
     B, *R, length = batch_and_length
     H, d = transformer.n_head, transformer.head_dim
-    key, value = [B, H, *R, length, d], [B, H, *R, length, d]
-    if not R:
-        key = [B, H, d, length]
+    value: list[int | str] = [B, H, *R, length, d]
+    key: list[int | str] = value if R else [B, H, d, length]
     layers = range(transformer.n_layer)
     return {
         f"{name}.{layer}.{kind}": (transformer.dtype, shape)

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from gptloop.names import TOP_P_REACHED
+from gptloop.reference.processors import Processors
 from gptloop.runtime.request import Request
 from gptloop.runtime.threefry import uniforms
 
@@ -42,20 +44,25 @@ class Step:
     Args:
         request: The call.
         at: The row and step.
-        seen: int64, the row's prompt and its tokens before the step.
+        generated: int64, the row's tokens before the step.
         exact: Logits [V] in float64.
         rounded: Logits [V] in the loops' precision, held in float64.
     """
 
     def __init__(
-        self, request: Request, at: Divergence, seen: npt.NDArray[np.int64], exact: _Numbers, rounded: _Numbers
+        self, request: Request, at: Divergence, generated: npt.NDArray[np.int64], exact: _Numbers, rounded: _Numbers
     ):
         prompt, candidate = divmod(at.row, request.num_return_sequences)
         greedy = request.temperature[prompt] == 0
         self._temperature = 1.0 if greedy else float(request.temperature[prompt])
         self._top_k = 1 if greedy else int(request.top_k[prompt]) or len(exact)
-        self._top_p, self._min_p = float(request.top_p[prompt]), request.min_p
-        self._exact, self._rounded = (_processed(logits, request, seen, at.step) for logits in (exact, rounded))
+        self._top_p, self._min_p = float(request.top_p[prompt]), float(request.min_p[prompt])
+        processors = Processors(request, torch.device("cpu"), torch.tensor([prompt]))
+        before = list(torch.from_numpy(generated).view(-1, 1))
+        self._exact, self._rounded = (
+            processors.apply(torch.from_numpy(logits)[None], before)[0].numpy() for logits in (exact, rounded)
+        )
+        self._top_k = min(self._top_k, int(np.isfinite(self._exact).sum()))  # nothing that is forbidden is kept
         number = request.first_candidate + candidate
         self._number = uniforms(request.seed[prompt : prompt + 1], 1, at.step + 1, number)[0, 0, at.step]
 
@@ -121,13 +128,3 @@ class Step:
         order = np.argsort(-self._exact, kind="stable")
         error = self._logit_error()
         return f"uniform {self._number:.9g}, largest logits at ids {order[:3].tolist()}, logit error {error:.3g}"
-
-
-def _processed(logits: _Numbers, request: Request, seen: npt.NDArray[np.int64], step: int) -> _Numbers:
-    """The logits after repetition penalty and min_new_tokens."""
-    logits, penalty = logits.copy(), request.repetition_penalty
-    ids = np.unique(seen)
-    logits[ids] = np.where(logits[ids] < 0, logits[ids] * penalty, logits[ids] / penalty)
-    if step < request.min_new_tokens:
-        logits[list(request.eos_token_ids)] = -np.inf
-    return logits

@@ -86,7 +86,7 @@ class Judge:
             ParityError: If shapes differ without an end of text, a difference is no near-tie, or at fp32 more than 1
                 row in 100 (rounded up) differs.
         """
-        if len(expected) != len(found) or (expected.shape != found.shape and not request.eos_token_ids):
+        if len(expected) != len(found) or (expected.shape != found.shape and not request.may_end):
             raise ParityError(f"shape {found.shape} instead of {expected.shape}")
         if found.shape[1] > request.max_new_tokens:
             raise ParityError(f"{found.shape[1]} new tokens, at most {request.max_new_tokens} were asked for")
@@ -106,7 +106,7 @@ class Judge:
         text = request.input_ids[prompt][request.attention_mask[prompt] == 1]
         ids = np.concatenate([text, expected[at.row, : at.step]])
         dtypes = (torch.float64, TORCH_TYPES[self._precision])
-        step = Step(request, at, ids, *(self._logits(ids[None], dtype) for dtype in dtypes))
+        step = Step(request, at, expected[at.row, : at.step], *(self._logits(ids[None], dtype) for dtype in dtypes))
         for token in (at.expected, at.found):
             if not step.explains(token):
                 raise ParityError(f"row {at.row}, step {at.step}: {at.found} instead of {at.expected}; {step}")

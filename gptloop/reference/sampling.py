@@ -1,15 +1,15 @@
 """Sampling in PyTorch, by the same rule, in the same order and with the same numbers as the graph's.
 
-The graph's modules processors.py, sampling.py, cuts.py, inverse_cdf.py and stop.py are the other half of the parity;
-what is off costs no work here, either.
+The graph's modules sampling.py, cuts.py, inverse_cdf.py and stop.py are the other half of the parity; what is off costs
+no work here, either.
 """
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from gptloop.names import TOP_P_REACHED
+from gptloop.reference.processors import Processors, ending_with
 from gptloop.runtime.loop import Outputs
 from gptloop.runtime.request import Request
 from gptloop.runtime.threefry import uniforms
@@ -32,29 +32,32 @@ class Sampler:
         N, first = request.max_new_tokens, request.first_candidate
         numbers = torch.from_numpy(uniforms(request.seed, R, N, first))  # [B, R, N]
         self._uniforms = numbers.reshape(-1, request.max_new_tokens, 1).to(device)
-        temperature, top_k, top_p = (
-            per_row(torch.from_numpy(x)).unsqueeze(1) for x in (request.temperature, request.top_k, request.top_p)
+        temperature, top_k, top_p, min_p = (
+            per_row(torch.from_numpy(x)).unsqueeze(1)
+            for x in (request.temperature, request.top_k, request.top_p, request.min_p)
         )
         self._greedy = temperature == 0  # [S, 1]; top-1 at temperature 1
         self._temperature = torch.where(self._greedy, 1.0, temperature)
         self._top_k = torch.where(self._greedy, 1, top_k)
         self._top_p = top_p
+        self._log_min_p = min_p.log()  # -inf where it is 0
+        self._any_min_p = bool((request.min_p > 0).any())
         smallest, self._k_max = int(self._top_k.min()), max(1, int(self._top_k.max()))
         self._any_whole = smallest == 0
         self._any_top_p = bool((request.top_p < 1).any())
         self._by_rank = self._any_top_p or smallest != int(self._top_k.max())
         self._request = request
+        self._processors = Processors(request, device, torch.arange(len(request.seed)).repeat_interleave(R))
         self._eos = torch.tensor(request.eos_token_ids, dtype=torch.int64, device=device)
+        self._stop_sequences = torch.from_numpy(request.stop_sequences).to(device)
         self._ended = torch.zeros(len(self._uniforms), dtype=torch.bool, device=device)
         self._tokens: list[torch.Tensor] = []
         self._logprobs: list[tuple[torch.Tensor, torch.Tensor]] = []
-        ids, mask = (torch.from_numpy(x.copy()) for x in (request.input_ids, request.attention_mask))
-        self._prompt = per_row(torch.where(mask == 0, ids[:, -1:], ids))  # [S, P]; padding is no text
 
     def draw(self, logits: torch.Tensor, step: int) -> torch.Tensor:
         """Logits [S, V] -> token ids [S]."""
         raw = logits.float()
-        processed = self.processed(raw, step)
+        processed = self._processors.apply(raw, self._tokens)
         ids, weights = self.kept(processed)
         index, total = _first_beyond(weights, self._uniforms[:, step])
         token = index if ids is None else ids.gather(1, index)
@@ -64,8 +67,8 @@ class Sampler:
         return self._tokens[-1]
 
     def all_ended(self) -> bool:
-        """Whether no row goes on; asks the device only where there is an end of text."""
-        return len(self._eos) > 0 and bool(self._ended.all())
+        """Whether no row goes on; asks the device only where something may end one."""
+        return self._request.may_end and bool(self._ended.all())
 
     def outputs(self) -> Outputs:
         """What has been drawn."""
@@ -75,17 +78,6 @@ class Sampler:
         else:
             logprobs = raw_logprobs = torch.zeros_like(tokens, dtype=torch.float32)
         return Outputs(*(x.cpu().numpy() for x in (tokens, logprobs, raw_logprobs)))
-
-    def processed(self, logits: torch.Tensor, step: int) -> torch.Tensor:
-        """Repetition penalty and min_new_tokens: logits [S, V] -> logits [S, V]."""
-        penalty = self._request.repetition_penalty
-        if penalty != 1:
-            seen = torch.cat([self._prompt, *(token[:, None] for token in self._tokens)], 1)
-            scores = logits.gather(1, seen)
-            logits = logits.scatter(1, seen, torch.where(scores < 0, scores * penalty, scores / penalty))
-        if len(self._eos) and step < self._request.min_new_tokens:
-            logits = logits.index_fill(1, self._eos, -torch.inf)
-        return logits
 
     def kept(self, logits: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
         """What is drawn from: token ids in ascending order (None: all of them) and their weights, 0 where cut off."""
@@ -124,9 +116,9 @@ class Sampler:
             last = torch.where(number == logits.shape[-1], -torch.inf, last)
             logits = logits.masked_fill(~_first_ranks(logits, last, number), -torch.inf)
         logits = logits / self._temperature
-        if self._request.min_p > 0:
+        if self._any_min_p:
             share = logits - logits.amax(-1, keepdim=True)
-            logits = logits.masked_fill(share < np.log(np.float32(self._request.min_p)), -torch.inf)
+            logits = logits.masked_fill(share < self._log_min_p, -torch.inf)
         return logits.softmax(-1)
 
     def _reaching_top_p(self, descending: torch.Tensor, top_k: torch.Tensor) -> torch.Tensor:
@@ -145,10 +137,13 @@ class Sampler:
 
     def _stop(self, token: torch.Tensor) -> torch.Tensor:
         """Pad the rows that have ended, and note which end now."""
-        if not len(self._eos):
+        if not self._request.may_end:
             return token
         token = token.masked_fill(self._ended, self._request.pad_token_id)
         self._ended = self._ended | torch.isin(token, self._eos)
+        if self._request.has_stop_sequences:
+            generated = torch.stack([*self._tokens, token], 1)
+            self._ended = self._ended | ending_with(generated, self._stop_sequences).any(1)
         return token
 
 

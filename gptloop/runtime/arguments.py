@@ -29,14 +29,24 @@ class Arguments(TypedDict, total=False):
         whole vocabulary. One number, or one per prompt. Not given, it is V where that is below the default.
     top_p: Draw from the most likely tokens that together reach this probability; above 0, at most 1. One
         number, or one per prompt.
-    min_p: Draw from tokens at least this fraction as likely as the most likely one; 0 to 1.
+    min_p: Draw from tokens at least this fraction as likely as the most likely one; 0 to 1. One number, or one
+        per prompt.
     repetition_penalty: Divides the positive and multiplies the negative logits of tokens that the row has
-        already; above 0, 1 for none. Padding does not count as a token.
-    min_new_tokens: No end of text before so many new tokens; 0 to max_new_tokens.
+        already; above 0, 1 for none. Padding does not count as a token. One number, or one per prompt.
+    no_repeat_ngram_size: No so many tokens in a row twice, those of the prompt included; 0 for any. One number,
+        or one per prompt.
+    sequence_bias: Numbers, by sequences of token ids (a dict of tuples, or pairs), to add to the logit of a
+        sequence's last id where the row, or its prompt, ends with those before it; -inf forbids. A sequence of
+        one id is biased always.
+    bad_words_ids: Sequences of token ids that must not be generated; that of an eos_token_id alone is passed over.
+    suppress_tokens: Ids that must not be generated.
+    min_new_tokens: No end of text before so many new tokens; 0 to max_new_tokens. Stop sequences may come before.
     seed: 0 to 2^63 - 1. One number (prompt i then has seed + i), or one per prompt; None draws fresh ones,
         which `Generation.seed` holds. The same seed gives the same tokens, whatever else is in the batch.
     eos_token_id: The id, or ids, that end a row; None to go on. Generation ends when all rows have ended.
-    pad_token_id: What follows the end of a row; None for the first eos_token_id.
+    stop_sequences: A sequence of token ids, or several, of any lengths: the token that completes one ends a row.
+        Generated tokens count only, not the prompt's.
+    pad_token_id: What follows the end of a row; None for the first eos_token_id, or 0.
     """
 
     max_new_tokens: Required[int]
@@ -46,11 +56,16 @@ class Arguments(TypedDict, total=False):
     temperature: float | Sequence[float]
     top_k: int | Sequence[int]
     top_p: float | Sequence[float]
-    min_p: float
-    repetition_penalty: float
+    min_p: float | Sequence[float]
+    repetition_penalty: float | Sequence[float]
+    no_repeat_ngram_size: int | Sequence[int]
+    sequence_bias: Mapping[tuple[int, ...], float] | Sequence[tuple[Sequence[int], float]] | None
+    bad_words_ids: Sequence[Sequence[int]] | None
+    suppress_tokens: Sequence[int] | None
     min_new_tokens: int
     seed: int | Sequence[int] | None
     eos_token_id: int | Sequence[int] | None
+    stop_sequences: Sequence[int] | Sequence[Sequence[int]] | None
     pad_token_id: int | None
 
 
@@ -63,9 +78,14 @@ DEFAULTS: dict[str, Any] = {
     "top_p": 1.0,
     "min_p": 0.0,
     "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "sequence_bias": None,
+    "bad_words_ids": None,
+    "suppress_tokens": None,
     "min_new_tokens": 0,
     "seed": 0,
     "eos_token_id": None,
+    "stop_sequences": None,
     "pad_token_id": None,
 }
 

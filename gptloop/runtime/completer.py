@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from gptloop import names
 from gptloop.runtime.memory import check_results
 from gptloop.runtime.onnx_loop import OnnxLoop
 from gptloop.runtime.request import CANDIDATES_MAX
+from gptloop.runtime.stop_text import StopTexts
 from gptloop.runtime.tokenizer import open_tokenizer
 from gptloop.values import whole_number
 
@@ -28,18 +29,47 @@ class Candidate(NamedTuple):
     """One continuation of a prompt.
 
     Attributes:
-        ids: The new tokens before the end of text.
-        text: The same as Hugging Face decodes it; None unless asked for.
-        ended: Whether there was an end of text.
-        logprob: Of the new tokens, the end of text included, under the distributions they were drawn from.
+        ids: The new tokens before the end of text, or before the one that a stop text begins in.
+        text: The same as Hugging Face decodes it, or all before the stop text; None unless asked for.
+        ended: By what: "eos", an end of text; "stop", a stop text; or "length", max_new_tokens.
+        logprob: Of the new tokens, those of the end included, under the distributions they were drawn from.
         raw_logprob: The same under the model's own distributions.
     """
 
     ids: list[int]
     text: str | None
-    ended: bool
+    ended: Literal["eos", "stop", "length"]
     logprob: float
     raw_logprob: float
+
+
+class _Ending(NamedTuple):
+    """How a row of generated tokens becomes a candidate."""
+
+    eos_token_ids: Sequence[int]
+    tokenizer: Tokenizer | None
+    stop: StopTexts | None
+    decode: bool
+
+    def candidate(
+        self, tokens: list[int], logprobs: npt.NDArray[np.float32], raw_logprobs: npt.NDArray[np.float32]
+    ) -> Candidate:
+        """The tokens up to what ended them; after that, a row is padding, or was generated in vain."""
+        end = next((index for index, token in enumerate(tokens) if token in self.eos_token_ids), None)
+        ids, text, drawn = tokens[:end], None, len(tokens)
+        ended: Literal["eos", "stop", "length"] = "length" if end is None else "eos"
+        if cut := self.stop and self.stop.cut(ids):
+            ids, text, drawn = cut
+            ended = "stop"
+        elif self.tokenizer and self.decode:
+            text = self.tokenizer.decode(ids, skip_special_tokens=False)
+        return Candidate(
+            ids=ids,
+            text=text if self.decode else None,
+            ended=ended,
+            logprob=float(logprobs[:drawn].sum()),
+            raw_logprob=float(raw_logprobs[:drawn].sum()),
+        )
 
 
 class Completer:
@@ -103,6 +133,7 @@ class Completer:
         seed: int,
         num_return_sequences: int = 1,
         eos_token_ids: Sequence[int] = (),
+        stop: Sequence[str] = (),
         decode: bool = True,
         **settings: Any,
     ) -> Iterator[list[Candidate]]:
@@ -113,14 +144,20 @@ class Completer:
             seed: Of the first prompt; the next has seed + 1, and so on.
             num_return_sequences: Candidates of each prompt.
             eos_token_ids: What ends a candidate.
+            stop: Texts that end a candidate, too.
             decode: Whether the candidates' text is wanted.
-            settings: Others of `OnnxLoop.generate`.
+            settings: Others of `OnnxLoop.generate`, but for stop_sequences, which are those of the texts.
 
         Raises:
             ValueError: As `OnnxLoop.generate`, for any of the prompts, before the first is generated. What one of
-                several prompts is to blame for names its number.
+                several prompts is to blame for names its number. Or if a stop text is empty, or there are any without
+                a tokenizer.
         """
+        stop_texts = self.stop_texts(stop)
+        tokenizer = self.tokenizer if decode or stop else None
         settings |= {"num_return_sequences": num_return_sequences, "eos_token_id": eos_token_ids}
+        if stop_texts and stop_texts.sequences:
+            settings["stop_sequences"] = stop_texts.sequences
         for number, ids in enumerate(prompts, 1):
             try:
                 self.loop.check([ids], seed=seed + number - 1, **self._turn(settings))
@@ -131,7 +168,19 @@ class Completer:
                 cut = self.truncate_left([ids], settings["max_new_tokens"])
                 hint = " (--truncate left cuts it)" if len(cut[0]) < len(ids) else ""
                 raise ValueError(f"{blamed}{error}{hint}") from error
-        return self._generate(prompts, seed, settings, self.tokenizer if decode else None)
+        return self._generate(prompts, seed, settings, _Ending(eos_token_ids, tokenizer, stop_texts, decode))
+
+    def stop_texts(self, stop: Sequence[str]) -> StopTexts | None:
+        """What finds these texts; None where there are none.
+
+        Raises:
+            ValueError: If a text is empty, or there are any without a tokenizer.
+        """
+        if not stop:
+            return None
+        if names.META_TOKENIZER not in self.loop.metadata:
+            raise ValueError(f"{self.loop.path} has no tokenizer, without which no stop text can be found")
+        return StopTexts(stop, self.tokenizer, self.loop.bounds.vocab_size)
 
     def truncate_left(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[Sequence[int]]:
         """The prompts' last tokens, as many as leave room for so many new ones; unchanged if there is no room."""
@@ -141,7 +190,8 @@ class Completer:
     def _turn(self, settings: dict[str, Any]) -> dict[str, Any]:
         """The last turn of a prompt's candidates, which has their highest numbers."""
         R = whole_number("num_return_sequences", settings["num_return_sequences"], 1, CANDIDATES_MAX)
-        check_results(R, 1 if settings["eos_token_id"] else settings["max_new_tokens"])
+        may_end = settings["eos_token_id"] or "stop_sequences" in settings
+        check_results(R, 1 if may_end else settings["max_new_tokens"])
         first = (R - 1) // ROWS * ROWS
         return {**settings, "num_return_sequences": R - first, "first_candidate": first}
 
@@ -154,7 +204,7 @@ class Completer:
         return True
 
     def _generate(
-        self, prompts: Sequence[Sequence[int]], seed: int, settings: dict[str, Any], tokenizer: Tokenizer | None
+        self, prompts: Sequence[Sequence[int]], seed: int, settings: dict[str, Any], ending: _Ending
     ) -> Iterator[list[Candidate]]:
         R = settings["num_return_sequences"]
         at_once = max(1, ROWS // R)
@@ -166,9 +216,8 @@ class Completer:
                 turn = {"num_return_sequences": min(ROWS, R - first_candidate), "first_candidate": first_candidate}
                 generation = self.loop.generate(input_ids, return_logprobs=True, **{**settings, **call, **turn})
                 rows = zip(generation.tokens.tolist(), generation.logprobs, generation.raw_logprobs, strict=True)
-                for row, (tokens, *logprobs) in enumerate(rows):
-                    candidate = _candidate(tokens, settings["eos_token_id"], tokenizer, *logprobs)
-                    of_each[row // turn["num_return_sequences"]].append(candidate)
+                for row, columns in enumerate(rows):
+                    of_each[row // turn["num_return_sequences"]].append(ending.candidate(*columns))
             yield from of_each
 
 
@@ -180,24 +229,6 @@ def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[npt.NDArray[np.int64]
         ids[row, P - len(prompt) :] = prompt
         mask[row, P - len(prompt) :] = 1
     return ids, mask
-
-
-def _candidate(
-    tokens: list[int],
-    eos_token_ids: Sequence[int],
-    tokenizer: Tokenizer | None,
-    logprobs: npt.NDArray[np.float32],
-    raw_logprobs: npt.NDArray[np.float32],
-) -> Candidate:
-    end = next((index for index, token in enumerate(tokens) if token in eos_token_ids), None)
-    ids = tokens[:end]
-    return Candidate(
-        ids=ids,
-        text=tokenizer.decode(ids, skip_special_tokens=False) if tokenizer else None,
-        ended=end is not None,
-        logprob=float(logprobs.sum()),
-        raw_logprob=float(raw_logprobs.sum()),
-    )
 
 
 def _as_list(ids: int | list[int] | None) -> list[int]:

@@ -29,10 +29,13 @@ def lean_feeds(request: Request, flavor: str, max_new_tokens: int | None) -> dic
     greedy = bool((request.temperature == 0).all())
     refused = {
         "eos_token_id": bool(request.eos_token_ids),
+        "stop_sequences": request.has_stop_sequences,
         "first_candidate": request.first_candidate > 0,
         "return_logprobs": request.return_logprobs,
-        "repetition_penalty": request.repetition_penalty != 1,
-        "min_p": request.min_p > 0,
+        "repetition_penalty": bool((request.repetition_penalty != 1).any()),
+        "no_repeat_ngram_size": bool((request.no_repeat_ngram_size > 0).any()),
+        "sequence_bias, bad_words_ids or suppress_tokens": bool((request.biased_sequences >= 0).any()),
+        "min_p": bool((request.min_p > 0).any()),
         "top_p": bool((request.top_p < 1).any()),
         "temperature 0 for some prompts only": bool((request.temperature == 0).any()) and not greedy,
         "a top_k for each prompt": len(set(request.top_k)) > 1 and not greedy,

@@ -15,21 +15,23 @@ from gptloop.runtime.request import Request
 
 # Where a container's limit stands, by version of Linux's control groups.
 LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-FLOAT32_BYTES, INT64_BYTES = 4, 8
+HALVES = ("fp16", "bf16")  # whose KV cache is in half precision, too
+HALF_BYTES, FLOAT32_BYTES, INT64_BYTES = 2, 4, 8
 CANDIDATE_BYTES = 200  # of Python objects for one result, without its tokens
 
 
-def check_memory(request: Request, config: Mapping[str, Any], number_bytes: int) -> None:
+def check_memory(request: Request, config: Mapping[str, Any], precision: str) -> None:
     """Refuse a call that takes more memory than there is.
 
     Args:
         request: The call.
         config: The model's configuration.
-        number_bytes: Of a number of the KV cache.
+        precision: The file's, and so the KV cache's.
 
     Raises:
         ValueError: Naming the sizes of the call, what it takes at least and what there is.
     """
+    number_bytes = HALF_BYTES if precision in HALVES else FLOAT32_BYTES
     needed, available = bytes_at_least(request, config, number_bytes), memory_bytes()
     if needed > available:
         raise ValueError(
@@ -43,7 +45,9 @@ def bytes_at_least(request: Request, config: Mapping[str, Any], number_bytes: in
     """What the KV cache, one step's logits, the tokens and the random numbers take, if all rows end when they may."""
     B, P = request.input_ids.shape
     S, N = B * request.num_return_sequences, request.max_new_tokens
-    surely = max(1, request.min_new_tokens) if request.eos_token_ids else N
+    surely = N
+    if request.may_end:  # a stop sequence may come before min_new_tokens
+        surely = 1 if request.has_stop_sequences else max(1, request.min_new_tokens)
     positions = B * P + S * (surely - 1)
     cache = 2 * config["n_layer"] * config["n_embd"] * positions * number_bytes
     logits = S * config["vocab_size"] * FLOAT32_BYTES

@@ -6,30 +6,31 @@ Knows the graph's inputs and outputs and ONNX Runtime's options; nothing of how 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
 from gptloop import names
-from gptloop.runtime.arguments import Arguments
+from gptloop.runtime.arguments import Arguments, takes_arguments
 from gptloop.runtime.cuda_graph import CapturedCalls
-from gptloop.runtime.interrupt import interruptible
+from gptloop.runtime.earlier_files import fitted
+from gptloop.runtime.feeds import feeds
 from gptloop.runtime.lean_call import lean_feeds
-from gptloop.runtime.loop import Loop, Outputs
+from gptloop.runtime.loop import Generation, Loop, Outputs
 from gptloop.runtime.memory import check_memory
 from gptloop.runtime.opening import open_model
-from gptloop.runtime.request import Request
+from gptloop.runtime.request import Request, check_request
+from gptloop.runtime.run import Input, check_timeout, run_bound
 from gptloop.runtime.session import CUDA, THREADS_MAX
+from gptloop.runtime.state import Prefix, State
+from gptloop.runtime.stream import Stream
 from gptloop.values import whole_number
 
 ON_HOST = (names.TOP_K, names.NUM_RETURN_SEQUENCES)  # inputs that are sizes of tensors
-
-
-HALVES = ("fp16", "bf16")  # whose KV cache is in half precision, too
-LOG_FATAL = 4  # an error is raised as well, and a run that a signal ended is none
 
 
 class _Bounds:
@@ -86,81 +87,170 @@ class OnnxLoop(Loop):
         fixed = self.metadata.get(names.META_MAX_NEW_TOKENS)
         self._max_new_tokens = None if fixed is None else int(fixed)
         self._inputs = {value.name: value.shape for value in self.session.get_inputs()}
+        self._has_state = any(x.name == names.RETURN_STATE for x in self.session.get_overridable_initializers())
+        self._n_layer: int = self._config["n_layer"]
         self.device = "cuda" if CUDA in self.session.get_providers() else "cpu"
         self._captured = CapturedCalls(self.session, ON_HOST, self.device) if self.flavor == "unrolled" else None
 
+    @overload
+    def generate(
+        self,
+        input_ids: npt.ArrayLike,
+        *,
+        return_logprobs: Literal[True],
+        prefix: Prefix | None = None,
+        timeout_s: float | None = None,
+        **arguments: Unpack[Arguments],
+    ) -> Generation: ...
+
+    @overload
+    def generate(
+        self,
+        input_ids: npt.ArrayLike,
+        *,
+        return_logprobs: Literal[False] = False,
+        prefix: Prefix | None = None,
+        timeout_s: float | None = None,
+        **arguments: Unpack[Arguments],
+    ) -> npt.NDArray[np.int64]: ...
+
+    @takes_arguments
+    def generate(
+        self,
+        input_ids: npt.ArrayLike,
+        *,
+        return_logprobs: bool = False,
+        prefix: Prefix | None = None,
+        timeout_s: float | None = None,
+        **arguments: Unpack[Arguments],
+    ) -> npt.NDArray[np.int64] | Generation:
+        """Sample continuations of the prompts, in one call of the graph.
+
+        Args:
+            input_ids: Integers [B, P], B prompts of P tokens each, within the vocabulary; with a prefix, what
+                follows it.
+            **arguments
+            return_logprobs: Return a `Generation`.
+            prefix: What stands before the prompts, from `prefill` or `Stream.prefix`: one for each, or one for all. The
+                tokens are those of a call with all of it in `input_ids`.
+            timeout_s: Seconds after which the call is ended; None for never.
+
+        Returns:
+            int64 [B * R, N], new tokens only, the candidates of one prompt adjacent; N is below max_new_tokens where
+            all rows ended earlier. A `Generation` if `return_logprobs`.
+
+        Raises:
+            ValueError: Naming the argument, the value and the bound, before any work is done.
+            TimeoutError: If the time was up; the loop stays usable.
+        """
+        request = self.check(input_ids, return_logprobs=return_logprobs, prefix=prefix, **arguments)
+        outputs = self._run(request, prefix, check_timeout(timeout_s))
+        return Generation(*outputs, seed=request.seed) if return_logprobs else outputs.tokens
+
+    @takes_arguments
+    def stream(
+        self,
+        input_ids: npt.ArrayLike,
+        *,
+        block: int = 8,
+        return_logprobs: bool = False,
+        prefix: Prefix | None = None,
+        timeout_s: float | None = None,
+        **arguments: Unpack[Arguments],
+    ) -> Stream:
+        """Sample continuations of the prompts, and hand the new tokens over while they are generated.
+
+        Args:
+            input_ids: As `generate`, like what follows.
+            **arguments
+            block: New tokens of a row that are handed over at once, at least 1.
+            return_logprobs: Hand a `Generation` over for each block.
+            prefix: What stands before the prompts.
+            timeout_s: Seconds from the first block on, after which the stream is ended.
+
+        Returns:
+            An iterator of int64 [B * R, k], k up to `block`; joined, they are what `generate` returns.
+
+        Raises:
+            ValueError: As `generate`, before any work is done; or if the file has no state to go on from.
+        """
+        request = self.check(input_ids, return_logprobs=return_logprobs, prefix=prefix, **arguments)
+        self._check_state("stream()")
+        block = whole_number("block", block, at_least=1)
+        state = State(request, prefix, self._n_layer, self.metadata)
+        return Stream(self._run_block, request, state, block, check_timeout(timeout_s))
+
+    def prefill(
+        self, input_ids: npt.ArrayLike, *, attention_mask: npt.ArrayLike | None = None, prefix: Prefix | None = None
+    ) -> Prefix:
+        """Compute K and V of what several calls start with.
+
+        Args:
+            input_ids: Integers [B, P], for B prompts, or [1, P] for any number of them.
+            attention_mask: As `generate`.
+            prefix: What stands before.
+
+        Raises:
+            ValueError: As `stream`.
+        """
+        request = self.check(input_ids, attention_mask=attention_mask, prefix=prefix, max_new_tokens=1)
+        self._check_state("prefill()")
+        state = State(request, prefix, self._n_layer, self.metadata)
+        return state.take_prompts(self._run_block(request, state.inputs(), (), state.of_prompts(), None))
+
     def check(
-        self, input_ids: npt.ArrayLike, *, return_logprobs: bool = False, **arguments: Unpack[Arguments]
+        self,
+        input_ids: npt.ArrayLike,
+        *,
+        return_logprobs: bool = False,
+        prefix: Prefix | None = None,
+        **arguments: Unpack[Arguments],
     ) -> Request:
-        """The request of a call to `generate`, without running it; raises as that does."""
-        request = super().check(input_ids, return_logprobs=return_logprobs, **arguments)
+        """The request of a call to `generate`, the prefix included, without running it; raises as that does."""
+        prefix_len = prefix.input_ids.shape[1] if prefix else 0
+        request = check_request(
+            self.bounds, input_ids, return_logprobs=return_logprobs, prefix_len=prefix_len, **arguments
+        )
+        if prefix:
+            self._check_state("a prefix")
+            prefix.check(self.metadata, len(request.input_ids))
+            request = prefix.before(request)
         if self.device == "cpu":
-            check_memory(request, self._config, 2 if self.metadata[names.META_PRECISION] in HALVES else 4)
+            check_memory(request, self._config, self.metadata[names.META_PRECISION])
         return request
 
-    def _run(self, request: Request) -> Outputs:
-        if self._weights:
-            self._weights.check()
-        lean = self.flavor != "standard"
-        inputs = lean_feeds(request, self.flavor, self._max_new_tokens) if lean else self._feeds(request)
+    def _check_state(self, what: str) -> None:
+        if not self._has_state:
+            why = f"is of flavor {self.flavor!r}" if self.flavor != "standard" else "is from before there was one"
+            raise ValueError(f"{what} needs a file whose generation has a state, {self.path} {why}")
+
+    def _run(self, request: Request, prefix: Prefix | None = None, timeout_s: float | None = None) -> Outputs:
         wanted = [names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS] if request.return_logprobs else [names.SEQUENCES]
         if self._captured:
             shape = (*request.input_ids.shape[:1], request.num_return_sequences, request.max_new_tokens)
-            outputs = [self._captured.run(inputs, names.SEQUENCES, np.zeros(shape, np.int64))]
+            outputs = [self._captured.run(self._feeds(request), names.SEQUENCES, np.zeros(shape, np.int64))]
         else:
-            outputs = run_bound(self.session, inputs, wanted)
+            before = prefix.caches if prefix else {}
+            outputs = [value.numpy() for value in self._run_block(request, before, wanted, (), timeout_s)]
         outputs = [x.reshape(-1, x.shape[-1]) for x in outputs]  # [B, R, N] -> [B * R, N]
         if not request.return_logprobs:
             outputs += [np.zeros(outputs[0].shape, np.float32)] * 2
         return Outputs(*outputs)
 
+    def _run_block(
+        self,
+        request: Request,
+        state: Mapping[str, Input],
+        outputs: Sequence[str],
+        stay: Sequence[str],
+        timeout_s: float | None,
+    ) -> list[ort.OrtValue]:
+        if self._weights:
+            self._weights.check()
+        inputs = {**self._feeds(request), **state}
+        return run_bound(self.session, inputs, outputs, stay=stay, device=self.device, timeout_s=timeout_s)
+
     def _feeds(self, request: Request) -> dict[str, npt.NDArray[Any]]:
-        inputs = feeds(request)
-        if names.FIRST_CANDIDATE not in self._inputs:  # a file of before there was one
-            if request.first_candidate:
-                raise ValueError(f"{self.path} has no input first_candidate: export it again")
-            del inputs[names.FIRST_CANDIDATE]
-        if len(self._inputs[names.EOS_TOKEN_IDS]) == 1:  # a file of before they were the prompts' own
-            inputs[names.EOS_TOKEN_IDS] = inputs[names.EOS_TOKEN_IDS][0]
-        return inputs
-
-
-def run_bound(
-    session: ort.InferenceSession, inputs: dict[str, npt.NDArray[Any]], outputs: list[str]
-) -> list[npt.NDArray[Any]]:
-    """Run with inputs and outputs bound, so that of what is computed on a device nothing else leaves it.
-
-    Ends early, and raises what the handler did, when a signal's handler raises: Ctrl-C. The session stays usable.
-    """
-    binding = session.io_binding()
-    for name, value in inputs.items():
-        binding.bind_cpu_input(name, np.ascontiguousarray(value))
-    for name in outputs:
-        binding.bind_output(name, "cpu")
-    options = ort.RunOptions()
-    options.log_severity_level = LOG_FATAL
-    interruptible(
-        lambda: session.run_with_iobinding(binding, options), stop=lambda end: setattr(options, "terminate", end)
-    )
-    return binding.copy_outputs_to_cpu()
-
-
-def feeds(request: Request) -> dict[str, npt.NDArray[Any]]:
-    """The graph's inputs of a checked request, by name, for any runtime."""
-    return {
-        names.INPUT_IDS: request.input_ids,
-        names.ATTENTION_MASK: request.attention_mask,
-        names.MAX_NEW_TOKENS: np.array([request.max_new_tokens]),
-        names.MIN_NEW_TOKENS: np.array([request.min_new_tokens]),
-        names.NUM_RETURN_SEQUENCES: np.array([request.num_return_sequences]),
-        names.FIRST_CANDIDATE: np.array([request.first_candidate]),
-        names.TEMPERATURE: request.temperature,
-        names.TOP_K: request.top_k,
-        names.TOP_P: request.top_p,
-        names.MIN_P: np.array([request.min_p], dtype=np.float32),
-        names.REPETITION_PENALTY: np.array([request.repetition_penalty], dtype=np.float32),
-        names.EOS_TOKEN_IDS: np.array([request.eos_token_ids or (-1,)]),
-        names.PAD_TOKEN_ID: np.array([request.pad_token_id]),
-        names.RETURN_LOGPROBS: np.array([request.return_logprobs]),
-        names.SEED: request.seed,
-    }
+        if self.flavor != "standard":
+            return lean_feeds(request, self.flavor, self._max_new_tokens)
+        return fitted(feeds(request), self._inputs, self.path)

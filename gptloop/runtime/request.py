@@ -5,6 +5,7 @@ Knows the bounds of the arguments; knows neither runtime.
 
 from __future__ import annotations
 
+import math
 import secrets
 from dataclasses import dataclass
 from typing import Any, Protocol, Unpack
@@ -13,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gptloop import names
+from gptloop.runtime import settings
 from gptloop.runtime.arguments import Arguments, with_defaults
-from gptloop.values import float32, number, per_prompt, shape_of, shape_text, shown, whole_number
+from gptloop.runtime.token_ids import Ids, biases, one_or_several, padded, sequences, token_id
+from gptloop.values import per_prompt, shape_of, shape_text, shown, whole_number
 
 SEED_MAX = 2**63 - 1
 CANDIDATES_MAX = names.CANDIDATES_MAX
-TEMPERATURE_MIN, TEMPERATURE_MAX = names.TEMPERATURE_BOUNDS
-PENALTY_MIN, PENALTY_MAX = names.PENALTY_BOUNDS
 
 
 class Bounds(Protocol):
@@ -43,9 +44,13 @@ class Request:
         temperature: float32 [B].
         top_k: int64 [B].
         top_p: float32 [B].
-        min_p: 0 to 1.
-        repetition_penalty: Above 0.
+        min_p: float32 [B].
+        repetition_penalty: float32 [B].
+        no_repeat_ngram_size: int64 [B], 0 for none.
+        biased_sequences: int64 [Q, W], padded with -1 on the left; [[-1]] for none.
+        biases: float32 [Q], -inf for what is forbidden.
         eos_token_ids: Maybe none.
+        stop_sequences: int64 [Q, W], as `biased_sequences`.
         pad_token_id: Follows a row's end; 0 where nothing ends a row.
         return_logprobs: Whether log-probabilities are wanted.
         seed: int64 [B].
@@ -60,16 +65,35 @@ class Request:
     temperature: npt.NDArray[np.float32]
     top_k: npt.NDArray[np.int64]
     top_p: npt.NDArray[np.float32]
-    min_p: float
-    repetition_penalty: float
+    min_p: npt.NDArray[np.float32]
+    repetition_penalty: npt.NDArray[np.float32]
+    no_repeat_ngram_size: npt.NDArray[np.int64]
+    biased_sequences: npt.NDArray[np.int64]
+    biases: npt.NDArray[np.float32]
     eos_token_ids: tuple[int, ...]
+    stop_sequences: npt.NDArray[np.int64]
     pad_token_id: int
     return_logprobs: bool
     seed: npt.NDArray[np.int64]
 
+    @property
+    def has_stop_sequences(self) -> bool:
+        """Whether there are any."""
+        return bool(self.stop_sequences.max() >= 0)
+
+    @property
+    def may_end(self) -> bool:
+        """Whether anything ends a row before max_new_tokens."""
+        return bool(self.eos_token_ids) or self.has_stop_sequences
+
 
 def check_request(
-    bounds: Bounds, input_ids: npt.ArrayLike, *, return_logprobs: bool = False, **arguments: Unpack[Arguments]
+    bounds: Bounds,
+    input_ids: npt.ArrayLike,
+    *,
+    return_logprobs: bool = False,
+    prefix_len: int = 0,
+    **arguments: Unpack[Arguments],
 ) -> Request:
     """Turn a call's arguments into a Request.
 
@@ -77,6 +101,7 @@ def check_request(
         bounds: The model's vocabulary size and number of positions.
         input_ids: As `gptloop.OnnxLoop.generate`, like all that follows.
         return_logprobs: Whether log-probabilities are wanted.
+        prefix_len: Tokens before each prompt.
         **arguments: gptloop.runtime.arguments.Arguments.
 
     Raises:
@@ -87,30 +112,39 @@ def check_request(
     ids = _check_ids(input_ids, bounds.vocab_size)
     prompts, prompt_len = ids.shape
     new_tokens = whole_number("max_new_tokens", given["max_new_tokens"], at_least=1)
-    if prompt_len + new_tokens > bounds.n_positions:
+    positions = prefix_len + prompt_len + new_tokens
+    if positions > bounds.n_positions:
+        before = f"prefix {prefix_len} + " if prefix_len else ""
         raise ValueError(
-            f"prompt_len {prompt_len} + max_new_tokens {new_tokens} = {prompt_len + new_tokens} "
+            f"{before}prompt_len {prompt_len} + max_new_tokens {new_tokens} = {positions} "
             f"is above the model's n_positions {bounds.n_positions}"
         )
     candidates = whole_number("num_return_sequences", given["num_return_sequences"], 1, CANDIDATES_MAX)
-    eos_token_ids = _check_eos(given["eos_token_id"], bounds.vocab_size)
+    eos_token_ids = one_or_several("eos_token_id", given["eos_token_id"], bounds.vocab_size)
+    biased = _check_biases(given, eos_token_ids, bounds.vocab_size)
+    min_new_tokens = _check_min_new_tokens(given["min_new_tokens"], new_tokens)
+    _check_some_are_left(biased, eos_token_ids, min_new_tokens, bounds.vocab_size)
     if not isinstance(return_logprobs, bool):
         raise ValueError(f"return_logprobs must be True or False, got {shown(return_logprobs)}")
     return Request(
         input_ids=ids,
         attention_mask=_check_mask(given["attention_mask"], ids.shape),
         max_new_tokens=new_tokens,
-        min_new_tokens=_check_min_new_tokens(given["min_new_tokens"], new_tokens, eos_token_ids, bounds),
+        min_new_tokens=min_new_tokens,
         num_return_sequences=candidates,
         first_candidate=whole_number(
             "first_candidate", given["first_candidate"], at_least=0, at_most=CANDIDATES_MAX - candidates
         ),
-        temperature=_check_temperature(per_prompt("temperature", given["temperature"], prompts)),
-        top_k=_check_top_k(per_prompt("top_k", given["top_k"], prompts), bounds.vocab_size),
-        top_p=_check_top_p(per_prompt("top_p", given["top_p"], prompts)),
-        min_p=number("min_p", given["min_p"], "within 0..1", lambda x: bool(x >= 0 and float32(x) <= 1)),
-        repetition_penalty=_check_penalty(given["repetition_penalty"]),
+        temperature=settings.temperature(given["temperature"], prompts),
+        top_k=settings.top_k(given["top_k"], prompts, bounds.vocab_size),
+        top_p=settings.top_p(given["top_p"], prompts),
+        min_p=settings.min_p(given["min_p"], prompts),
+        repetition_penalty=settings.repetition_penalty(given["repetition_penalty"], prompts),
+        no_repeat_ngram_size=settings.no_repeat_ngram_size(given["no_repeat_ngram_size"], prompts, bounds.n_positions),
+        biased_sequences=padded(list(biased)),
+        biases=np.array(list(biased.values()) or [0.0], dtype=np.float32),
         eos_token_ids=eos_token_ids,
+        stop_sequences=padded(sequences("stop_sequences", given["stop_sequences"], bounds.vocab_size)),
         pad_token_id=_check_pad(given["pad_token_id"], eos_token_ids, bounds.vocab_size),
         return_logprobs=return_logprobs,
         seed=_fresh_seeds(prompts) if given["seed"] is None else _check_seed(given["seed"], prompts),
@@ -152,71 +186,41 @@ def _check_mask(attention_mask: npt.ArrayLike | None, shape: tuple[int, ...]) ->
     return mask
 
 
-def _check_min_new_tokens(value: Any, new_tokens: int, eos_token_ids: tuple[int, ...], bounds: Bounds) -> int:
+def _check_min_new_tokens(value: Any, new_tokens: int) -> int:
     min_tokens = whole_number("min_new_tokens", value, at_least=0)
     if min_tokens > new_tokens:
         raise ValueError(f"min_new_tokens must be at most max_new_tokens {new_tokens}, got {min_tokens}")
-    if min_tokens > 0 and len(set(eos_token_ids)) == bounds.vocab_size:
-        raise ValueError(
-            f"eos_token_id must leave a token for min_new_tokens {min_tokens}, got all {bounds.vocab_size}"
-        )
     return min_tokens
 
 
-def _check_eos(eos_token_id: Any, vocab_size: int) -> tuple[int, ...]:
-    if eos_token_id is None:
-        return ()
-    shape = shape_of(eos_token_id)
-    if shape is None or len(shape) > 1:
-        raise ValueError(f"eos_token_id must be one id or a sequence of ids, got {shown(eos_token_id)}")
-    values = [eos_token_id] if shape == () else list(eos_token_id)
-    return tuple(_token_id("eos_token_id", value, vocab_size) for value in values)
+def _check_biases(given: dict[str, Any], eos_token_ids: tuple[int, ...], vocab_size: int) -> dict[Ids, float]:
+    """All of them as one: what must not be generated has -inf. Hugging Face lets no bad word forbid an end of text."""
+    bad_words = sequences("bad_words_ids", given["bad_words_ids"], vocab_size)
+    suppressed = one_or_several("suppress_tokens", given["suppress_tokens"], vocab_size)
+    ends = {(token,) for token in eos_token_ids}
+    forbidden = [*(ids for ids in bad_words if ids not in ends), *((token,) for token in suppressed)]
+    return biases("sequence_bias", given["sequence_bias"], vocab_size) | dict.fromkeys(forbidden, -math.inf)
+
+
+def _check_some_are_left(
+    biased: dict[Ids, float], eos_token_ids: tuple[int, ...], min_new_tokens: int, vocab_size: int
+) -> None:
+    never = {ids[0] for ids, bias in biased.items() if len(ids) == 1 and bias == -math.inf}
+    if len(never) == vocab_size:
+        raise ValueError(
+            f"suppress_tokens, bad_words_ids and sequence_bias must leave a token, got all {vocab_size} forbidden"
+        )
+    if min_new_tokens > 0 and len(never.union(eos_token_ids)) == vocab_size:
+        raise ValueError(
+            f"eos_token_id must leave a token for min_new_tokens {min_new_tokens}, got all {vocab_size} with those "
+            "that are forbidden"
+        )
 
 
 def _check_pad(pad_token_id: Any, eos_token_ids: tuple[int, ...], vocab_size: int) -> int:
     if pad_token_id is None:
         return eos_token_ids[0] if eos_token_ids else 0
-    return _token_id("pad_token_id", pad_token_id, vocab_size)
-
-
-def _token_id(name: str, value: Any, vocab_size: int) -> int:
-    token = whole_number(name, value, at_least=0)
-    if token >= vocab_size:
-        raise ValueError(f"{name} must be within 0..{vocab_size - 1} (vocab_size {vocab_size}), got {token}")
-    return token
-
-
-def _check_temperature(values: list[Any]) -> npt.NDArray[np.float32]:
-    bound = f"0 (greedy) or a finite number from {TEMPERATURE_MIN} to {TEMPERATURE_MAX}"
-    usable = [
-        number("temperature", x, bound, lambda x: x == 0 or _within(x, TEMPERATURE_MIN, TEMPERATURE_MAX))
-        for x in values
-    ]
-    return np.asarray(usable, dtype=np.float32)
-
-
-def _check_penalty(value: Any) -> float:
-    bound = f"above 0, from {PENALTY_MIN} to {PENALTY_MAX} (1 is none)"
-    return number("repetition_penalty", value, bound, lambda x: _within(x, PENALTY_MIN, PENALTY_MAX))
-
-
-def _within(value: float, low: float, high: float) -> bool:
-    return bool(float32(low) <= float32(value) <= float32(high))
-
-
-def _check_top_k(values: list[Any], vocab_size: int) -> npt.NDArray[np.int64]:
-    top_k = np.asarray([whole_number("top_k", value, at_least=0) for value in values], dtype=np.int64)
-    if top_k.max() > vocab_size:
-        raise ValueError(f"top_k must be within 0..{vocab_size} (0 keeps the whole vocabulary), got {top_k.max()}")
-    return top_k
-
-
-def _check_top_p(values: list[Any]) -> npt.NDArray[np.float32]:
-    values_ = [
-        number("top_p", value, "above 0 and at most 1 (1 keeps all)", lambda x: bool(0 < float32(x) <= 1))
-        for value in values
-    ]
-    return np.asarray(values_, dtype=np.float32)
+    return token_id("pad_token_id", pad_token_id, vocab_size)
 
 
 def _fresh_seeds(prompts: int) -> npt.NDArray[np.int64]:

@@ -14,7 +14,7 @@ from onnxscript import GraphBuilder
 from benchmarks.cases import CANDIDATES, ONE_ROW, Workload
 from benchmarks.machine import cuda
 from benchmarks.measuring import gpu_ceiling, products
-from gptloop.graph import loop
+from gptloop.graph import blocks
 from gptloop.graph.model import IR_VERSION, OPSET
 from gptloop.graph.variants.products import build_attention_products
 
@@ -60,7 +60,7 @@ def test_the_products_are_those_of_the_model(tiny, files):
 
 
 def test_the_ceiling_holds_attentions_products_of_every_step(tiny, monkeypatch):
-    """Of 2 prompts of 5 tokens, 3 candidates each and 9 new tokens, in blocks of ceil(sqrt(8)) = 3."""
+    """Of 2 prompts of 5 tokens, 3 candidates each and 9 new tokens, in blocks of 4 steps and 5."""
     workload = Workload("2x3", "", prompts=2, num_return_sequences=3, prompt_len=5, max_new_tokens=9)
     runs = []
 
@@ -80,7 +80,7 @@ def test_the_ceiling_holds_attentions_products_of_every_step(tiny, monkeypatch):
         "y.prompt.query.1": (2, H, 1, 5),  # what the prefill computes of one position
         "y.prompt.probs.1": (2, H, 1, d),
     }
-    lengths = [(0, 1), (0, 2), (0, 3), *((3, length) for length in range(1, 6))]
+    lengths = [*((0, length) for length in range(1, 5)), *((4, length) for length in range(1, 5))]
     assert len(runs) == 1 + len(lengths)
     for run, (earlier, block) in zip(runs[1:], lengths, strict=True):
         for layer in range(2):
@@ -93,17 +93,23 @@ def test_the_ceiling_holds_attentions_products_of_every_step(tiny, monkeypatch):
 
 def test_blocks_are_as_long_in_the_ceiling_as_in_the_graph():
     builder = GraphBuilder(ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name="blocks"))
-    blocks = loop.Blocks.of(builder.op, builder.input("steps", ir.DataType.INT64, ["N"]))
-    for name, value in blocks._asdict().items():
-        value.dtype, value.shape = ir.DataType.INT64, ir.Shape(["N"])
-        builder.add_output(value, f"block_{name}")
+    op = builder.op
+    done, steps, trip = (builder.input(name, ir.DataType.INT64, []) for name in ("done", "steps", "trip"))
+    in_graph = blocks.Blocks.of(op, done, steps)
+    block = in_graph.at(op, trip)
+    for name, value in (("number", in_graph.number), *block._asdict().items()):
+        value.dtype, value.shape = ir.DataType.INT64, ir.Shape([])
+        builder.add_output(op.Identity(value), f"block_{name}")
     session = ort.InferenceSession(ir.to_proto(ir.Model(builder.graph, ir_version=IR_VERSION)).SerializeToString())
-    steps = np.arange(1024)  # as far as GPT-2's positions go
-    found = np.transpose(session.run(["block_number", "block_steps"], {"steps": steps}))
-    for n, (count, in_block) in zip(steps, found.tolist(), strict=True):
-        bounds = [block * in_block for block in range(count)] + [n]
-        assert bounds == loop.block_bounds(n)
-        assert all(0 < end - start <= 2 * in_block for start, end in itertools.pairwise(bounds))
+    for done_, steps_ in [(0, n) for n in range(1, 130)] + [(0, 1023), (7, 1), (9, 6), (8, 120), (1019, 4)]:
+        feeds = {"done": np.array(done_), "steps": np.array(steps_)}
+        number, *_ = session.run(None, feeds | {"trip": np.array(0)})
+        bounds = blocks.block_bounds(2000)
+        found = [session.run(None, feeds | {"trip": np.array(t)})[1:] for t in range(number)]
+        assert [start for _, start, _, _ in found] == [done_, *(stop for _, _, stop, _ in found[:-1])]
+        assert found[-1][2] == done_ + steps_
+        assert all((first, end) in itertools.pairwise(bounds) for first, _, _, end in found)
+        assert all(first <= start < stop <= end for first, start, stop, end in found)
 
 
 def test_attentions_products_are_those_of_queries_and_keys(tiny):

@@ -127,12 +127,12 @@ def test_generated_text_is_escaped_for_a_terminal(tiny, run, monkeypatch, option
 def test_json_of_a_model_that_computes_nan_is_json(tiny, run, monkeypatch):
     monkeypatch.setattr(Completer, "complete", complete_with(None, float("nan")))
     (found,) = json_of(run(tiny.path, "--ids", 1, "--seed", 0, "--json"))
-    assert found["candidates"] == [{"ids": [1], "ended": False, "logprob": None, "raw_logprob": -1.0}]
+    assert found["candidates"] == [{"ids": [1], "ended": "length", "logprob": None, "raw_logprob": -1.0}]
 
 
 def complete_with(text: str | None, logprob: float = -1.0):
     """What a model might have said, in the place of `Completer.complete`."""
-    return lambda *_, **__: iter([[Candidate([1], text, False, logprob, -1.0)]])
+    return lambda *_, **__: iter([[Candidate([1], text, "length", logprob, -1.0)]])
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, "1"), ("0", "0")], ids=["nobody", "the user"])

@@ -19,8 +19,8 @@ from gptloop import OnnxLoop, TorchLoop, export
 from gptloop.checkpoint.checkpoint import TORCH_TYPES
 from gptloop.reference.evaluate import Evaluation, evaluate
 from gptloop.reference.parity import BOUNDS, ParityError, check_closeness, check_quality
+from gptloop.runtime.feeds import feeds
 from gptloop.runtime.loop import Generation
-from gptloop.runtime.onnx_loop import feeds
 from gptloop.runtime.request import check_request
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")

@@ -16,7 +16,7 @@ from gptloop.exporter.int8 import quantize
 from gptloop.exporter.tensors import stored_tensors
 from gptloop.graph.variants.score import build_scorer
 from gptloop.reference.evaluate import evaluate
-from gptloop.runtime.onnx_loop import feeds
+from gptloop.runtime.feeds import feeds
 from gptloop.runtime.request import check_request
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")

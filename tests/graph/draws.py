@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 import torch
+from idle import idle_processing
 from onnx.reference import ReferenceEvaluator
 from onnxscript import GraphBuilder
 from other_runtimes import GatherElements
@@ -22,9 +23,9 @@ from transformers import TemperatureLogitsWarper, TopKLogitsWarper
 from gptloop.graph import sampling
 from gptloop.graph.logits import Logits
 from gptloop.graph.model import IR_VERSION, OPSET
-from gptloop.graph.processors import Processors
 from gptloop.reference.sampling import Sampler
 from gptloop.runtime.request import Request
+from gptloop.runtime.token_ids import NO_SEQUENCES
 
 RUNTIMES = ["onnxruntime", *(["openvino"] if importlib.util.find_spec("openvino") else []), "reference"]
 LARGEST_UNIFORM = 1 - 2.0**-24
@@ -35,7 +36,7 @@ _INPUTS: dict[str, tuple[ir.DataType, list[Any]]] = {
     "temperature": (_F32, ["S"]),
     "top_k": (_I64, ["S"]),
     "top_p": (_F32, ["S"]),
-    "min_p": (_F32, [1]),
+    "min_p": (_F32, ["S"]),
 }
 
 
@@ -58,8 +59,7 @@ class DrawGraph:
             return_logprobs=op.Unsqueeze(never, [0]),
             to_rows=lambda per_row: op.Unsqueeze(per_row, [1]),
         )
-        idle = Processors(op.Constant(value_floats=[1.0]), never, (), never, never, op.Unsqueeze([-1], [0]))
-        token = sampling.sample(op, Logits(given["logits"]), given["uniform"], settings, idle).token
+        token = sampling.sample(op, Logits(given["logits"]), given["uniform"], settings, idle_processing(op)).token
         token.dtype = _I64
         builder.add_output(token, "token")
         self._path = folder / "draw.onnx"
@@ -73,7 +73,7 @@ class DrawGraph:
         feeds = {"logits": logits.astype(np.float32), "uniform": np.float32(uniform).reshape(rows, 1)}
         for name, value in given.items():
             dtype = np.int64 if name == "top_k" else np.float32
-            feeds[name] = np.broadcast_to(np.asarray(value, dtype), 1 if name == "min_p" else rows).copy()
+            feeds[name] = np.broadcast_to(np.asarray(value, dtype), rows).copy()
         return getattr(self, f"_{runtime}")(feeds)
 
     def _onnxruntime(self, feeds: dict[str, np.ndarray]) -> np.ndarray:
@@ -102,7 +102,7 @@ class DrawGraph:
 
 def torch_sampler(rows: int, **settings: Any) -> Sampler:
     """The PyTorch loop's, of one token per row; settings are one for all rows or one each."""
-    given = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, **settings}
+    given = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, **settings}
     request = Request(
         input_ids=np.zeros((rows, 1), np.int64),
         attention_mask=np.ones((rows, 1), np.int64),
@@ -112,11 +112,14 @@ def torch_sampler(rows: int, **settings: Any) -> Sampler:
         first_candidate=0,
         **{
             name: np.broadcast_to(np.asarray(given[name], np.int64 if name == "top_k" else np.float32), rows).copy()
-            for name in ("temperature", "top_k", "top_p")
+            for name in ("temperature", "top_k", "top_p", "min_p")
         },
-        min_p=given.get("min_p", 0.0),
-        repetition_penalty=1.0,
+        repetition_penalty=np.ones(rows, np.float32),
+        no_repeat_ngram_size=np.zeros(rows, np.int64),
+        biased_sequences=NO_SEQUENCES,
+        biases=np.zeros(1, np.float32),
         eos_token_ids=(),
+        stop_sequences=NO_SEQUENCES,
         pad_token_id=0,
         return_logprobs=False,
         seed=np.arange(rows),

@@ -12,10 +12,10 @@ import torch
 from draws import hugging_face_probabilities
 from hypothesis import given
 from hypothesis import strategies as st
+from idle import idle_processing
 
 from gptloop.graph import sampling
 from gptloop.graph.logits import Logits
-from gptloop.graph.processors import Processors
 from gptloop.reference.sampling import Sampler
 from gptloop.runtime.request import check_request
 
@@ -41,9 +41,7 @@ def graph_sampler(small_graph):
             return_logprobs=op.Cast(op.Constant(value_ints=[0]), to=ir.DataType.BOOL),
             to_rows=lambda per_row: op.Unsqueeze(op.Expand(per_row, op.Shape(temperature)), [1]),
         )
-        never = op.Cast(op.Constant(value_int=0), to=ir.DataType.BOOL)
-        idle = Processors(off["top_p"], never, (), never, never, op.Unsqueeze([-1], [0]))
-        return [sampling.sample(op, Logits(logits), uniform, settings, idle).token]
+        return [sampling.sample(op, Logits(logits), uniform, settings, idle_processing(op)).token]
 
     inputs = {
         "logits": ("FLOAT", ["S", "V"]),

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from one_draw import ERROR, FAR, HALF, LOW, NEAR, at_boundary, at_cut, call, number, step
+from one_draw import ERROR, FAR, HALF, LOW, NEAR, NOTHING, at_boundary, at_cut, call, number, step
 
 from gptloop.reference.parity import Divergence, Step
 from gptloop.runtime.request import Request, check_request
@@ -69,7 +69,7 @@ def test_each_row_and_step_has_its_own_number():
     logits = np.log(np.full(4, 0.25))
     for row in range(4):
         for at in range(2):
-            judged = Step(request, Divergence(row, at, 0, 0), request.input_ids[0], logits, logits)
+            judged = Step(request, Divergence(row, at, 0, 0), NOTHING, logits, logits)
             drawn = [token for token in range(4) if judged.explains(token)]
             assert drawn == [int(numbers[row // 2, row % 2, at] * 4)]
 
@@ -79,9 +79,9 @@ def test_of_many_equal_ids_at_the_cut_any_may_be_left_out():
     logits = np.array([1.0, 1.0, 1.0, 1.0, 0.5, 0.5])
     rounded = logits + np.array([0, 0, 0, 0, 0, ERROR])
     request = call(top_k=1, V=6)
-    judged = Step(request, Divergence(0, 0, 0, 0), request.input_ids[0], logits, rounded)
+    judged = Step(request, Divergence(0, 0, 0, 0), NOTHING, logits, rounded)
     assert [token for token in range(6) if judged.explains(token)] == [0, 1, 2, 3]
-    exact = Step(request, Divergence(0, 0, 0, 0), request.input_ids[0], logits - np.array([0, 1, 1, 1, 0, 0]), logits)
+    exact = Step(request, Divergence(0, 0, 0, 0), NOTHING, logits - np.array([0, 1, 1, 1, 0, 0]), logits)
     assert exact.explains(0)
 
 
@@ -91,6 +91,6 @@ def test_equal_ids_at_the_cut_of_top_p_may_change_places():
     request = check_request(
         SimpleNamespace(vocab_size=4, n_positions=64), [[0]], max_new_tokens=1, top_k=0, top_p=0.5, seed=HALF
     )
-    judged = Step(request, Divergence(0, 0, 0, 0), request.input_ids[0], logits, rounded)
+    judged = Step(request, Divergence(0, 0, 0, 0), NOTHING, logits, rounded)
     # The number is 0.42, and draws the first of the two ids that are kept: 0, or 1 where 0 has changed places.
     assert [token for token in range(4) if judged.explains(token)] == [0, 1]

@@ -82,7 +82,7 @@ def test_settings_mean_what_they_mean_in_python(trained, run):
     for row, tokens, logprobs, raw_logprobs in zip(rows, *expected[:3], strict=True):
         wanted = [token for token in tokens.tolist() if token]
         assert (row["ids"], row["text"]) == (wanted, trained.tokenizer.decode(wanted))
-        assert row["ended"] == (0 in tokens)
+        assert row["ended"] == ("eos" if 0 in tokens else "length")
         assert row["logprob"] == pytest.approx(logprobs.sum(), abs=1e-4)
         assert row["raw_logprob"] == pytest.approx(raw_logprobs.sum(), abs=1e-4)
     assert [completion["seed"] for completion in found] == [9, 10, 11, 12]
@@ -114,7 +114,7 @@ def test_text_ends_where_the_model_ends_it(trained, run):
     (found,) = json_of(run(trained.path, LAST, "--temperature", 0, "--max-new-tokens", 40, "--json"))
     (candidate,) = found["candidates"]
     assert candidate["text"] == " we should do this."
-    assert candidate["ended"]
+    assert candidate["ended"] == "eos"
     assert 0 not in candidate["ids"]
 
 
@@ -143,7 +143,7 @@ def test_a_model_may_have_several_ends_of_text(tiny_model, run, tmp_path):
     path = export(tiny_model(n_layer=1, eos_token_id=list(range(40))), tmp_path / "model.onnx")
     (found,) = json_of(run(path, "--ids", "1,2", "--seed", 1, "-n", 5, "--json"))
     for candidate in found["candidates"]:
-        assert candidate["ended"]
+        assert candidate["ended"] == "eos"
         assert all(token >= 40 for token in candidate["ids"])
 
 

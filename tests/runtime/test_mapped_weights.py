@@ -12,8 +12,8 @@ import pytest
 from gptloop import OnnxLoop, export
 from gptloop.model_file import graphs, read_model
 from gptloop.runtime import mapped_weights
+from gptloop.runtime.feeds import feeds
 from gptloop.runtime.mapped_weights import MappedWeights
-from gptloop.runtime.onnx_loop import feeds
 from gptloop.runtime.request import check_request
 
 IDS = np.random.default_rng(0).integers(0, 97, (2, 5))

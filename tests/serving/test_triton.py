@@ -161,8 +161,8 @@ def test_a_killed_client_takes_nobody_along(served, tmp_path):
 
 
 BAD = {
-    "no prompt": (lambda inputs: inputs.pop("input_ids"), "expected 15 inputs but got 14"),
-    "an unknown setting": (lambda inputs: inputs.update(beams=inputs["top_k"]), "expected 15 inputs but got 16"),
+    "no prompt": (lambda inputs: inputs.pop("input_ids"), "but missing required input"),
+    "an unknown setting": (lambda inputs: inputs.update(beams=inputs["top_k"]), "inputs but got"),
     "another type": (lambda inputs: inputs.update(top_k=np.float32(inputs["top_k"])), "data-type is 'FP32'"),
     "another shape": (lambda inputs: inputs.update(top_k=inputs["top_k"].repeat(2, 1)), "unexpected shape"),
     "too many prompts": (

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from gptloop import names
-from gptloop.runtime.onnx_loop import feeds
+from gptloop.runtime.feeds import feeds
 from gptloop.runtime.request import Request
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -135,7 +135,7 @@ def tensors(request: Request) -> dict[str, np.ndarray]:
     """The inputs of one request: what the graph has as [B] is [B, 1] here."""
     prompts = len(request.input_ids)
     found = {name: x[:, None] if x.ndim == 1 else x for name, x in feeds(request).items()}
-    return {name: np.broadcast_to(x, (prompts, x.shape[1])).copy() for name, x in found.items()}
+    return {name: np.broadcast_to(x, (prompts, *x.shape[1:])).copy() for name, x in found.items()}
 
 
 def infer(server: Server, protocol: str, model: str, inputs: dict[str, np.ndarray], **options: Any) -> Any:

@@ -36,6 +36,9 @@ class _Taps:
     def reading(self, op: OpBuilder, tensors: Mapping[str, ir.Value]) -> Weights:
         raise NotImplementedError("a scoring graph has no body")
 
+    def prepare(self, op: OpBuilder, of_call: ir.Value) -> None:
+        self._weights.prepare(op, of_call)
+
     def vector(self, name: str) -> ir.Value:
         return self._weights.vector(name)
 

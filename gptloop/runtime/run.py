@@ -1,0 +1,104 @@
+"""One run of a session: inputs and outputs bound, ended early by a signal or when its time is up.
+
+Knows ONNX Runtime; nothing of what a model computes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from gptloop.runtime.interrupt import interruptible
+from gptloop.values import number
+
+LOG_FATAL = 4  # an error is raised as well, and a run that was ended is none
+Input: TypeAlias = "npt.NDArray[Any] | ort.OrtValue"
+
+
+def run_bound(
+    session: ort.InferenceSession,
+    inputs: Mapping[str, Input],
+    outputs: Sequence[str],
+    *,
+    stay: Sequence[str] = (),
+    device: str = "cpu",
+    timeout_s: float | None = None,
+) -> list[ort.OrtValue]:
+    """Run with inputs and outputs bound, so that of what is computed on a device nothing else leaves it.
+
+    Args:
+        session: Stays usable, however the run ends.
+        inputs: By name.
+        outputs: Names of those that are wanted on the CPU.
+        stay: Names of those that are wanted where they are.
+        device: Where that is.
+        timeout_s: Seconds after which the run is ended; None for never.
+
+    Returns:
+        The outputs in this order: `outputs`, `stay`.
+
+    Raises:
+        TimeoutError: If the time was up.
+        BaseException: What a signal's handler raised meanwhile: Ctrl-C.
+    """
+    binding = session.io_binding()
+    for name, value in inputs.items():
+        is_bound = isinstance(value, ort.OrtValue)
+        bound = value if is_bound else ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value))
+        binding.bind_ortvalue_input(name, bound)  # an array's bind_cpu_input takes no input that has a default
+    for names, where in ((outputs, "cpu"), (stay, device)):
+        for name in names:
+            binding.bind_output(name, where)
+    options = ort.RunOptions()
+    options.log_severity_level = LOG_FATAL
+
+    def end(wanted: bool) -> None:
+        options.terminate = wanted
+
+    with _ended_after(timeout_s, end):
+        interruptible(lambda: session.run_with_iobinding(binding, options), stop=end)
+    results: list[ort.OrtValue] = binding.get_outputs()
+    return results
+
+
+@contextlib.contextmanager
+def _ended_after(timeout_s: float | None, end: Any) -> Iterator[None]:
+    """Make the work in this block end when its time is up."""
+    if timeout_s is None:
+        yield
+        return
+    up = threading.Event()
+
+    def time_is_up() -> None:
+        up.set()
+        end(True)
+
+    timer = threading.Timer(timeout_s, time_is_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except Exception as error:
+        if up.is_set():
+            raise TimeoutError(f"the call was ended after timeout_s {timeout_s:g}") from error
+        raise
+    finally:
+        timer.cancel()
+
+
+def check_timeout(timeout_s: float | None) -> float | None:
+    """The seconds, or None.
+
+    Raises:
+        ValueError: If it is no number above 0 that a timer can wait.
+    """
+    if timeout_s is None:
+        return None
+    bound = f"above 0 and at most {threading.TIMEOUT_MAX:g} seconds"
+    return number("timeout_s", timeout_s, bound, lambda x: 0 < x <= threading.TIMEOUT_MAX)

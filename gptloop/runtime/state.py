@@ -1,0 +1,176 @@
+"""What a generation goes on from: a prefix with its K and V, and what a call leaves for the next one.
+
+Knows the graph's inputs and outputs; runs nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from gptloop import names
+from gptloop.runtime.request import Request
+from gptloop.runtime.run import Input
+from gptloop.values import whole_number
+
+KINDS = ("key", "value")
+Caches = dict[str, ort.OrtValue]
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The beginning of prompts, computed once: what `OnnxLoop.prefill` and `Stream.prefix` return.
+
+    Attributes:
+        input_ids: int64 [B, M].
+        attention_mask: int64 [B, M], 0 for what is no token of the text: padding, and what follows a row's end.
+        caches: K and V of the first M or M - 1 columns, by the graph's input.
+        metadata: Of the file that has computed them.
+    """
+
+    input_ids: npt.NDArray[np.int64]
+    attention_mask: npt.NDArray[np.int64]
+    caches: Caches = dataclasses.field(repr=False)
+    metadata: Mapping[str, str] = dataclasses.field(repr=False)
+
+    def check(self, metadata: Mapping[str, str], prompts: int) -> None:
+        """Refuse another file, or another number of prompts.
+
+        Args:
+            metadata: The file's.
+            prompts: B of the call.
+
+        Raises:
+            ValueError: If the prefix is not of this file, or has neither 1 nor `prompts` prompts.
+        """
+        if self.metadata != metadata:
+            source = self.metadata.get(names.META_SOURCE, "?")
+            precision = self.metadata.get(names.META_PRECISION, "?")
+            raise ValueError(f"prefix must be of the same file, got one of another ({source} in {precision})")
+        if len(self.input_ids) not in (1, prompts):
+            raise ValueError(f"prefix must have 1 prompt or input_ids' {prompts}, got {len(self.input_ids)}")
+
+    def before(self, request: Request) -> Request:
+        """The same request for the whole prompts."""
+        B = len(request.input_ids)
+
+        def whole(own: npt.NDArray[np.int64], more: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+            return np.concatenate([np.broadcast_to(own, (B, own.shape[1])), more], axis=1)
+
+        return dataclasses.replace(
+            request,
+            input_ids=whole(self.input_ids, request.input_ids),
+            attention_mask=whole(self.attention_mask, request.attention_mask),
+        )
+
+
+class State:
+    """What the calls of one generation hand on.
+
+    Args:
+        request: The whole generation's.
+        prefix: Of its prompts, if they have one.
+        n_layer: The model's.
+        metadata: The file's.
+
+    Attributes:
+        ended: bool [B, R].
+    """
+
+    def __init__(self, request: Request, prefix: Prefix | None, n_layer: int, metadata: Mapping[str, str]):
+        B, R = len(request.input_ids), request.num_return_sequences
+        self.ended = np.zeros((B, R), np.bool_)
+        self._tokens = np.zeros((B, R, 0), np.int64)
+        self._request, self._n_layer, self._metadata = request, n_layer, metadata
+        self._caches: Caches = dict(prefix.caches) if prefix else {}
+
+    @property
+    def generated(self) -> int:
+        """Tokens of each row, G."""
+        return self._tokens.shape[2]
+
+    def inputs(self) -> dict[str, Input]:
+        """For the next call."""
+        inputs: dict[str, Input] = {names.RETURN_STATE: np.array([True]), **self._caches}
+        if self.generated:
+            inputs |= {names.PAST_SEQUENCES: self._tokens, names.PAST_ENDED: self.ended}
+        return inputs
+
+    def of_prompts(self) -> list[str]:
+        """Names of the prompts' caches that a call is to leave."""
+        return _cache_names(names.PRESENT_PROMPT, self._n_layer)
+
+    def outputs(self) -> list[str]:
+        """Names of the caches that the next call is to leave, which `take` takes in this order."""
+        own = [name for kind in (names.PRESENT_ROWS, names.PRESENT_BLOCK) for name in _cache_names(kind, self._n_layer)]
+        return own if self.generated else own + self.of_prompts()
+
+    def take(self, tokens: npt.NDArray[np.int64], ended: npt.NDArray[np.bool_], caches: Sequence[ort.OrtValue]) -> None:
+        """What a call has left: tokens [B, R, N] and ended [B, R]."""
+        self._take_caches(self.outputs(), caches)
+        self._tokens, self.ended = np.concatenate([self._tokens, tokens], axis=2), ended
+
+    def take_prompts(self, caches: Sequence[ort.OrtValue]) -> Prefix:
+        """What a call has left of the prompts alone."""
+        self._take_caches(self.of_prompts(), caches)
+        ids = self._request.input_ids
+        return Prefix(ids, self._request.attention_mask, self._caches, self._metadata)
+
+    def _take_caches(self, outputs: Sequence[str], caches: Sequence[ort.OrtValue]) -> None:
+        for name, cache in zip(outputs, caches, strict=True):
+            # Where a call has completed no block of steps, what was complete before holds on.
+            if not name.startswith(names.PRESENT_ROWS) or cache.shape()[3]:
+                self._caches[name.replace("present", "past", 1)] = cache
+
+    def prefix(self, candidate: int | Sequence[int] | None) -> Prefix:
+        """The prompts and what one candidate of each has generated; as `Stream.prefix`."""
+        chosen = self._chosen(candidate)
+        tokens = np.take_along_axis(self._tokens, chosen[:, None, None], axis=1)[:, 0]
+        mask = np.concatenate([self._request.attention_mask, self._of_text(tokens)], axis=1)
+        ids = np.concatenate([self._request.input_ids, tokens], axis=1)
+        caches = {
+            name: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(cache))
+            for layer in range(self._n_layer)
+            for name, cache in self._joined(layer, chosen)
+        }
+        return Prefix(ids, mask, caches, self._metadata)
+
+    def _chosen(self, candidate: int | Sequence[int] | None) -> npt.NDArray[np.int64]:
+        B, R, G = self._tokens.shape
+        if not G:
+            raise ValueError("prefix() needs at least 1 block of new tokens, got none yet")
+        if candidate is None and R > 1:
+            raise ValueError(f"candidate must be given where there are several, got None for {R}")
+        values = [candidate or 0] * B if candidate is None or np.ndim(candidate) == 0 else list(candidate)  # type: ignore[arg-type]
+        if len(values) != B:
+            raise ValueError(f"candidate must be one number or one for each of {B} prompts, got {len(values)}")
+        return np.array([whole_number("candidate", value, 0, R - 1) for value in values])
+
+    def _of_text(self, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """1 up to the token that ended a row, 0 behind it: int64 [B, G]."""
+        ends = np.isin(tokens, self._request.eos_token_ids)
+        return (np.cumsum(ends, axis=1) - ends == 0).astype(np.int64)
+
+    def _joined(self, layer: int, chosen: npt.NDArray[np.int64]) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+        def cache(kind: str, name: str) -> npt.NDArray[Any]:
+            array: npt.NDArray[Any] = self._caches[f"{name}.{layer}.{kind}"].numpy()
+            if name == names.PAST_PROMPT:
+                return array
+            own = np.take_along_axis(array, chosen[:, None, None, None, None], axis=2)[:, :, 0]  # [B, H, T, d]
+            return own.swapaxes(2, 3) if kind == "key" else own
+
+        for kind, axis in zip(KINDS, (3, 2), strict=True):
+            names_ = [names.PAST_PROMPT, names.PAST_ROWS, names.PAST_BLOCK]
+            parts = [cache(kind, name) for name in names_ if f"{name}.{layer}.{kind}" in self._caches]
+            yield f"{names.PAST_PROMPT}.{layer}.{kind}", np.concatenate(parts, axis=axis)
+
+
+def _cache_names(name: str, n_layer: int) -> list[str]:
+    """Of all layers' K and V."""
+    return [f"{name}.{layer}.{kind}" for layer in range(n_layer) for kind in KINDS]

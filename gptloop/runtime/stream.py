@@ -1,0 +1,105 @@
+"""A generation in blocks: each is one call of the graph, which goes on from what the call before has left."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from gptloop import names
+from gptloop.runtime.loop import Generation
+from gptloop.runtime.request import Request
+from gptloop.runtime.run import Input
+from gptloop.runtime.state import Prefix, State
+
+OUTPUTS = (names.SEQUENCES, names.ENDED)
+LOGPROBS = (names.LOGPROBS, names.RAW_LOGPROBS)
+
+
+class RunBlock(Protocol):
+    """How a block is run."""
+
+    def __call__(
+        self,
+        request: Request,
+        state: Mapping[str, Input],
+        outputs: Sequence[str],
+        stay: Sequence[str],
+        timeout_s: float | None,
+    ) -> list[ort.OrtValue]:
+        """As `gptloop.runtime.run.run_bound`, with a request and a state in place of inputs."""
+
+
+class Stream(Iterator[Any]):
+    """New tokens while they are generated: what `OnnxLoop.stream` returns.
+
+    Nothing is computed before it is asked for, and nothing more after `close`, or when the stream is dropped.
+
+    Args:
+        run: Runs a block.
+        request: The whole generation.
+        state: Where it starts.
+        block: New tokens of a row that are handed over at once.
+        timeout_s: Seconds from the first block on.
+    """
+
+    def __init__(self, run: RunBlock, request: Request, state: State, block: int, timeout_s: float | None):
+        self._run, self._request, self._state, self._block = run, request, state, block
+        self._timeout_s, self._end_s = timeout_s, float("inf")
+        self._closed = False
+
+    def __next__(self) -> npt.NDArray[np.int64] | Generation:
+        """The next block's tokens, int64 [S, k], or a `Generation` of them.
+
+        Raises:
+            StopIteration: When all is generated, all rows have ended or the stream was closed.
+            TimeoutError: If the time was up. The stream may be gone on with.
+        """
+        state, wanted = self._state, OUTPUTS + LOGPROBS * self._request.return_logprobs
+        left = self._request.max_new_tokens - state.generated
+        if self._closed or left == 0 or (state.generated and state.ended.all()):
+            raise StopIteration
+        request = dataclasses.replace(self._request, max_new_tokens=min(left, self._block))
+        outputs = self._run(request, state.inputs(), wanted, state.outputs(), self._time_left_s())
+        (tokens, ended, *scores), caches = _divided(outputs, len(wanted))
+        state.take(tokens, ended, caches)
+        rows = tokens.reshape(-1, tokens.shape[2])
+        if not scores:
+            return rows
+        logprobs, raw_logprobs = (score.reshape(rows.shape) for score in scores)
+        return Generation(rows, logprobs, raw_logprobs, self._request.seed)
+
+    def close(self) -> None:
+        """End the generation; what has been generated stays available to `prefix`."""
+        self._closed = True
+
+    def prefix(self, candidate: int | Sequence[int] | None = None) -> Prefix:
+        """The prompts and what has been generated up to now, to go on from: a conversation's next turn.
+
+        Args:
+            candidate: Of each prompt, from 0: one number, or one per prompt; needed where there are several.
+
+        Raises:
+            ValueError: If there is no such candidate, or nothing has been generated yet.
+        """
+        return self._state.prefix(candidate)
+
+    def _time_left_s(self) -> float | None:
+        if self._timeout_s is None:
+            return None
+        if not self._state.generated:
+            self._end_s = time.monotonic() + self._timeout_s
+        left_s = self._end_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError(f"the call was ended after timeout_s {self._timeout_s:g}")
+        return left_s
+
+
+def _divided(outputs: Sequence[ort.OrtValue], read: int) -> tuple[list[npt.NDArray[Any]], Sequence[ort.OrtValue]]:
+    """Those that are read, as arrays, and the caches, which stay where they are."""
+    return [value.numpy() for value in outputs[:read]], outputs[read:]
