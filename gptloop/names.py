@@ -26,8 +26,8 @@ TOP_P = "top_p"  # float32 [B] or [1]; 1 keeps all
 MIN_P = "min_p"  # float32 [B] or [1]; 0 keeps all
 REPETITION_PENALTY = "repetition_penalty"  # float32 [B] or [1]; 1 is none
 NO_REPEAT_NGRAM_SIZE = "no_repeat_ngram_size"  # int64 [B] or [1]; 0 is off
-# Sequences shorter than the longest are padded with -1 on the left; one of -1 alone, [[[-1]]], is none, and follows those
-# of a prompt that has fewer than another.
+# Sequences shorter than the longest are padded with -1 on the left; one of -1 alone is none, and follows those of a
+# prompt that has fewer than another.
 SEQUENCE_BIAS_IDS = "sequence_bias_ids"  # int64 [B, Q, W] or [1, Q, W]
 SEQUENCE_BIAS = "sequence_bias"  # float32 [B, Q] or [1, Q], of the logit that would complete one; -inf forbids it
 STOP_SEQUENCES = "stop_sequences"  # int64 [B, Q, W] or [1, Q, W], which end a row

@@ -75,7 +75,7 @@ def checked(loop):
 
 
 def joined(requests):
-    """The graph's inputs of all of them, concatenated along the first axis, those filled up that others have more of."""
+    """The graph's inputs of all of them, concatenated along the first axis."""
     inputs = [feeds(request) for request in requests]
     return {name: np.concatenate([*equally_long(name, [each[name] for each in inputs])]) for name in inputs[0]}
 

@@ -30,6 +30,7 @@ VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 INSTALL = "pip install --no-deps -r tests/serving/requirements.txt"
 READY_SECONDS = 120
 OUTPUTS = (names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS, names.REFUSED)
+ENDS = 32  # requests of one shape share a call
 BACKEND = Path(__file__).parent / "onnxruntime_backend"
 
 
@@ -132,9 +133,11 @@ def _wait(server: Server) -> None:
 
 
 def tensors(request: Request) -> dict[str, np.ndarray]:
-    """The inputs of one request: what the graph has as [B] is [B, 1] here."""
+    """The inputs of one request: what the graph has as [B] is [B, 1] here, and ends of text are filled up to `ENDS`."""
     prompts = len(request.input_ids)
     found = {name: x[:, None] if x.ndim == 1 else x for name, x in feeds(request).items()}
+    ends = found[names.EOS_TOKEN_IDS]
+    found[names.EOS_TOKEN_IDS] = np.pad(ends, ((0, 0), (0, ENDS - ends.shape[1])), constant_values=-1)
     return {name: np.broadcast_to(x, (prompts, *x.shape[1:])).copy() for name, x in found.items()}
 
 
