@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_loop import Loop as ReferenceLoopOperator
 
 from gptloop import names
+from gptloop.exporter.required import require_inputs
 from gptloop.runtime.feeds import feeds
 from gptloop.runtime.loop import Loop, Outputs
 from gptloop.runtime.request import Bounds, Request
@@ -50,7 +53,10 @@ class ReferenceLoop(Loop):
         self._evaluator = ReferenceEvaluator(str(path), new_ops=[GatherElements, LoopOfNoTrips])
 
     def _run(self, request: Request) -> Outputs:
-        return rows(*self._evaluator.run(OUTPUTS, feeds(request)))
+        return rows(*self.run(OUTPUTS, feeds(request)))
+
+    def run(self, outputs: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        return list(self._evaluator.run(outputs, inputs))
 
 
 class OpenVinoLoop(Loop):
@@ -61,11 +67,18 @@ class OpenVinoLoop(Loop):
 
         super().__init__(bounds)
         options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-        self._model = openvino.Core().compile_model(path, "CPU", options)
+        self._folder = tempfile.TemporaryDirectory()  # what OpenVINO maps lives as long as the loop
+        folder = Path(shutil.copytree(path.parent, self._folder.name, dirs_exist_ok=True))
+        copy = folder / f"{path.stem}.required.onnx"
+        self._defaults = require_inputs(folder / path.name, copy)
+        self._model = openvino.Core().compile_model(copy, "CPU", options)
 
     def _run(self, request: Request) -> Outputs:
-        outputs = self._model(feeds(request))
-        return rows(*(outputs[name] for name in OUTPUTS))
+        return rows(*self.run(OUTPUTS, feeds(request)))
+
+    def run(self, outputs: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        found = self._model(self._defaults | inputs)
+        return [found[name].copy() for name in outputs]
 
 
 def rows(*outputs_BRN: np.ndarray) -> Outputs:

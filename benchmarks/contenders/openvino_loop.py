@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 from benchmarks.contenders import AbsentError, Files, OfLoop
 from gptloop import names
+from gptloop.exporter.required import require_inputs
 from gptloop.model_file import read_model
 from gptloop.runtime.feeds import feeds
 from gptloop.runtime.loop import Loop, Outputs
@@ -49,9 +50,11 @@ class OpenVinoLoop(Loop):
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
         }
-        self._model = openvino.Core().compile_model(path, "CPU", options)
+        copy = path.with_name(f"{path.stem}.required.onnx")
+        self._defaults = require_inputs(path, copy)
+        self._model = openvino.Core().compile_model(copy, "CPU", options)
 
     def _run(self, request: Request) -> Outputs:
-        outputs = self._model(feeds(request))
+        outputs = self._model(feeds(request) | self._defaults)
         found = (outputs[name] for name in (names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS))
         return Outputs(*(x.reshape(-1, x.shape[-1]) for x in found))  # [B, R, N] -> [B * R, N]

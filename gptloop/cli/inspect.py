@@ -15,7 +15,8 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Read and print."""
-    from gptloop.exporter.inspect import inspect, render  # noqa: PLC0415
+    from gptloop.exporter.inspect import inspect  # noqa: PLC0415
+    from gptloop.exporter.structure_text import render  # noqa: PLC0415
 
     print(render(inspect(options.file, verify=options.verify)))
     if options.verify:

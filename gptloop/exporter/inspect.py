@@ -16,10 +16,11 @@ from pathlib import Path
 import onnx
 
 from gptloop import names
-from gptloop.console import printable
 from gptloop.model_file import graphs, read_model
 
-CHUNK_BODY = "attend_chunk"  # of the Loop over the chunks of a long prompt (gptloop.graph.prompt_attention)
+# Names that gptloop.graph gives: the body of the Loop over a long prompt's chunks, and parts of the names of nodes.
+CHUNK_BODY = "attend_chunk"
+PREFILL, IN_ONE_PIECE, IN_CHUNKS = "prefill", "whole", "long"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,11 @@ class Structure:
         metadata: The file's metadata_props.
         opsets: Version by domain.
         inputs: Name and shape of the graph's inputs, in order; likewise outputs.
-        graph_nodes: Nodes before and after the Loop, by (domain, operator), branches of an If included.
+        optional: Names of the inputs that have a default.
+        graph_nodes: Nodes before and after the Loops, by (domain, operator), branches of an If included, and what runs
+            for each chunk of a long prompt.
+        prefill_nodes: Those of them that a prefill runs whose prompts attend in one piece.
+        prefill_nodes_in_chunks: Those of one whose prompts attend in chunks.
         block_nodes: Nodes that run once for a block of steps, likewise: the outer Loop's body, where there are two.
         body_nodes: Nodes that run for each step, likewise: the body of the inner Loop, or of the only one.
         nodes_per_layer: Nodes of one transformer block in the body.
@@ -40,7 +45,7 @@ class Structure:
         carried: Name and shape of what is carried from step to step.
         carried_bytes_per_step: Bytes by which a step makes the carried values of one row grow. A body that appends to
             them copies what is there already each time.
-        weight_bytes: Bytes of the outer graph's initializers.
+        weight_bytes: Bytes of the outer graph's initializers, without the inputs' defaults.
         file_bytes: Size by file, the tokenizer's among them.
         metadata_bytes: Bytes of the metadata in the .onnx file, which depend on the checkpoint and versions.
     """
@@ -49,7 +54,10 @@ class Structure:
     opsets: dict[str, int]
     inputs: dict[str, str]
     outputs: dict[str, str]
+    optional: frozenset[str] = frozenset()
     graph_nodes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    prefill_nodes: int = 0
+    prefill_nodes_in_chunks: int = 0
     block_nodes: Counter[tuple[str, str]] = field(default_factory=Counter)
     body_nodes: Counter[tuple[str, str]] = field(default_factory=Counter)
     nodes_per_layer: float = 0.0
@@ -91,14 +99,19 @@ def structure_of(proto: onnx.ModelProto, file_bytes: dict[str, int]) -> Structur
     blocks = bodies[:-1]
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     config = json.loads(metadata[names.META_CONFIG])
+    inputs = {value.name: _type(value) for value in graph.input}
+    around = list(_walk(graph, into_loops=False))
     body_nodes = list(_walk(body))
     in_layers = sum("/h." in node.name for node in body_nodes)
     return Structure(
         metadata=metadata,
         opsets={opset.domain or "ai.onnx": opset.version for opset in proto.opset_import},
-        inputs={value.name: _type(value) for value in graph.input},
+        inputs=inputs,
         outputs={value.name: _type(value) for value in graph.output},
-        graph_nodes=_count(node for node in _walk(graph, into_loops=False)),
+        optional=frozenset(tensor.name for tensor in graph.initializer if tensor.name in inputs),
+        graph_nodes=_count(around),
+        prefill_nodes=_prefill(around, without=IN_CHUNKS),
+        prefill_nodes_in_chunks=_prefill(around, without=IN_ONE_PIECE),
         block_nodes=_count(node for block in blocks for node in _walk(block, into_loops=False)),
         body_nodes=_count(body_nodes),
         nodes_per_layer=in_layers / config["n_layer"],
@@ -107,41 +120,10 @@ def structure_of(proto: onnx.ModelProto, file_bytes: dict[str, int]) -> Structur
         block_weights=tuple(tensor.name for block in blocks for tensor in block.initializer),
         carried={value.name: _type(value) for value in body.input[2:]},
         carried_bytes_per_step=sum(_growth(value) for value in body.input[2:]),
-        weight_bytes=sum(_bytes(tensor) for tensor in graph.initializer),
+        weight_bytes=sum(_bytes(tensor) for tensor in graph.initializer if tensor.name not in inputs),
         file_bytes=file_bytes,
         metadata_bytes=_metadata_bytes(proto),
     )
-
-
-def render(structure: Structure) -> str:
-    """The structure as text for a terminal."""
-    lines = ["metadata"]
-    for key, value in structure.metadata.items():
-        lines.append(f"  {key.removeprefix('gptloop_'):12} {_short(key, value)}")
-    lines += ["opsets", *(f"  {domain:12} {version}" for domain, version in structure.opsets.items())]
-    lines += ["files", *(f"  {size:>13,} bytes  {name}" for name, size in structure.file_bytes.items())]
-    tokenizer = structure.metadata.get(names.META_TOKENIZER)
-    if tokenizer and tokenizer not in structure.file_bytes:
-        lines.append(f"  {'not there':>19}  {tokenizer}")
-    in_steps = len(structure.body_weights)
-    lines += ["weights", f"  {structure.weight_bytes:>13,} bytes in the outer graph, {in_steps} tensors in a step"]
-    if structure.block_weights:
-        lines.append(f"  {len(structure.block_weights):>13,} tensors named again in the outer Loop's body")
-    for title, values in (("inputs", structure.inputs), ("outputs", structure.outputs)):
-        lines += [title, *(f"  {name:22} {kind}" for name, kind in values.items())]
-    lines += ["carried from step to step", f"  {carried_text(structure)}"]
-    lines += [f"  {structure.carried_bytes_per_step:,} bytes more of each row with each step"]
-    for title, counts in (
-        ("outside the Loop", structure.graph_nodes),
-        ("of a block of steps", structure.block_nodes),
-        ("of a step", structure.body_nodes),
-    ):
-        if not counts:
-            continue
-        lines.append(f"nodes {title}: {counts.total()}")
-        lines += _count_lines(counts)
-    lines.append(f"nodes per layer of a step: {structure.nodes_per_layer:g}")
-    return "\n".join(printable(line) for line in lines)
 
 
 def _loop_bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -158,20 +140,18 @@ def _walk(graph: onnx.GraphProto, into_loops: bool = True) -> Iterator[onnx.Node
     for node in graph.node:
         yield node
         for attribute in node.attribute:
-            if attribute.HasField("g") and (into_loops or node.op_type != "Loop"):
+            if attribute.HasField("g") and (into_loops or node.op_type != "Loop" or attribute.g.name == CHUNK_BODY):
                 yield from _walk(attribute.g, into_loops)
+
+
+def _prefill(nodes: Iterable[onnx.NodeProto], without: str) -> int:
+    """How many nodes stand in the prefill, but for those of one kind of attention."""
+    parts = (node.name.split("/") for node in nodes)
+    return sum(PREFILL in names_ and without not in names_ for names_ in parts)
 
 
 def _count(nodes: Iterable[onnx.NodeProto]) -> Counter[tuple[str, str]]:
     return Counter((node.domain or "ai.onnx", node.op_type) for node in nodes)
-
-
-def _count_lines(counts: Counter[tuple[str, str]]) -> list[str]:
-    lines = []
-    for domain in sorted({domain for domain, _ in counts}):
-        ops = [(op, n) for (d, op), n in counts.most_common() if d == domain]
-        lines.append(f"  {domain}: {sum(n for _, n in ops)} ({', '.join(f'{op} {n}' for op, n in ops)})")
-    return lines
 
 
 def _type(value: onnx.ValueInfoProto) -> str:
@@ -189,12 +169,6 @@ def _growth(carried: onnx.ValueInfoProto) -> int:
     return itemsize * math.prod(dim.dim_value for dim in dims if not dim.dim_param)
 
 
-def carried_text(structure: Structure) -> str:
-    """What the Loop carries, by type and shape: `1 x int64 [S], 24 x float [B, 12, R, T - 1, 64]`."""
-    kinds = Counter(structure.carried.values())
-    return ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
-
-
 def _bytes(tensor: onnx.TensorProto) -> int:
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return next(int(entry.value) for entry in tensor.external_data if entry.key == "length")
@@ -203,11 +177,3 @@ def _bytes(tensor: onnx.TensorProto) -> int:
 
 def _metadata_bytes(proto: onnx.ModelProto) -> int:
     return onnx.ModelProto(metadata_props=proto.metadata_props).ByteSize()
-
-
-def _short(key: str, value: str) -> str:
-    if key != names.META_CONFIG:
-        return value
-    config = json.loads(value)
-    wanted = ("n_layer", "n_head", "n_embd", "n_inner", "n_positions", "vocab_size", "activation_function")
-    return ", ".join(f"{name} {config[name]}" for name in wanted if config.get(name) is not None)

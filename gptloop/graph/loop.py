@@ -88,14 +88,8 @@ def generate(
         return [op.Identity(start.sequences_SG), *logprobs_S1, op.Identity(first.ended_S), *caches]
 
     # OpenVINO's Loop of no trips does not return the carried values' initial ones (2026.4).
-    outputs: Kinds = [
-        (_I64, ["S", "G + N"]),
-        (_F32, ["S", "N"]),
-        (_F32, ["S", "N"]),
-        (_BOOL, ["S"]),
-    ]
-    shape: list[int | str] = ["B", transformer.n_head, "R", "T", transformer.head_dim]
-    outputs += [(transformer.dtype, shape)] * 2 * len(nothing)
+    outputs: Kinds = [(_I64, ["S", "G + N"]), (_F32, ["S", "drawn"]), (_F32, ["S", "drawn"]), (_BOOL, ["S"])]
+    outputs += [*_caches(transformer, "E_present"), *_caches(transformer, "C_present")]
     go_on = op.And(first.go_on, op.Greater(trips, 0))
     tokens, logprobs, raw_logprobs, ended_S, *caches = branches(op, go_on, with_later, newest_alone, outputs)
     # What an earlier call has returned is left out.
@@ -153,15 +147,14 @@ class _Decoding(NamedTuple):
             *present[:4],
             op.Concat(logprobs_TS, later_TS, axis=0),
             op.Concat(raw_logprobs_TS, raw_later_TS, axis=0),
-            *self._caches(op, trip, block, _flat(earlier), present[4:]),
+            *self._appended(op, trip, block, _flat(earlier), present[4:]),
         ]
 
-    def _caches(
+    def _appended(
         self, op: OpBuilder, trip: ir.Value, block: Block, earlier: list[ir.Value], own: Sequence[ir.Value]
     ) -> list[ir.Value]:
         """K and V of complete blocks, and of the one that is not; those that nobody reads are empty."""
-        shape: list[int | str] = ["B", self.transformer.n_head, "R", "T", self.transformer.head_dim]
-        outputs = [(self.transformer.dtype, shape)] * len(own)
+        of_rows, of_block = (_caches(self.transformer, length) for length in ("E_later", "C_later"))
 
         def unchanged(op: OpBuilder) -> list[ir.Value]:
             return [op.Identity(kv) for kv in earlier]
@@ -177,12 +170,12 @@ class _Decoding(NamedTuple):
 
         def not_appended(op: OpBuilder) -> list[ir.Value]:
             changed_before = op.And(self.state_wanted, op.Greater(trip, 0))
-            return [*branches(op, changed_before, unchanged, none, outputs)]
+            return [*branches(op, changed_before, unchanged, none, of_rows)]
 
         read = op.Or(self.state_wanted, op.Less(op.Add(trip, 1), self.blocks.number))
         complete = op.Equal(block.stop, block.end)
-        rows = branches(op, op.And(complete, read), appended, not_appended, outputs)
-        begun = branches(op, op.And(self.state_wanted, op.Not(complete)), incomplete, none, outputs)
+        rows = branches(op, op.And(complete, read), appended, not_appended, of_rows)
+        begun = branches(op, op.And(self.state_wanted, op.Not(complete)), incomplete, none, of_block)
         return [*rows, *begun]
 
 
@@ -226,6 +219,12 @@ class _Block(NamedTuple):
             *_flat(present.caches),
             *stopped.drawn[1:],
         ]
+
+
+def _caches(transformer: Transformer, length: str) -> Kinds:
+    """Types and shapes of K and V of tokens of the rows, layer by layer; each length has a name of its own."""
+    kinds: Kinds = [(transformer.dtype, ["B", transformer.n_head, "R", length, transformer.head_dim])]
+    return kinds * 2 * transformer.n_layer
 
 
 def _halves(caches: Sequence[ir.Value]) -> tuple[list[GeneratedCache], list[GeneratedCache]]:

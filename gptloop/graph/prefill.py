@@ -135,7 +135,8 @@ class _Attention:
             context, *cache = whole(self._op)
         else:
             H, d = shapes.H, shapes.d
-            dims: list[list[int | str]] = [["rows", H * d], ["B", H, d, "P"], ["B", H, "P", d]]
+            # A name for each size: ONNX Runtime takes values of the same names for equally large.
+            dims: list[list[int | str]] = [["B" if last else "tokens", H * d], ["B", H, d, "P"], ["B", H, "P", d]]
             context, *cache = branches(self._op, needed, long, whole, [(self._dtype, shape) for shape in dims])
         return context, PromptCache(*cache)
 

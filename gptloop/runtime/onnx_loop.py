@@ -30,6 +30,7 @@ from gptloop.runtime.state import Prefix, State
 from gptloop.runtime.stream import Stream
 from gptloop.values import whole_number
 
+OUTPUTS = (names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS)
 ON_HOST = (names.TOP_K, names.NUM_RETURN_SEQUENCES)  # inputs that are sizes of tensors
 
 
@@ -225,7 +226,7 @@ class OnnxLoop(Loop):
             raise ValueError(f"{what} needs a file whose generation has a state, {self.path} {why}")
 
     def _run(self, request: Request, prefix: Prefix | None = None, timeout_s: float | None = None) -> Outputs:
-        wanted = [names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS] if request.return_logprobs else [names.SEQUENCES]
+        wanted = OUTPUTS if request.return_logprobs else OUTPUTS[:1]
         if self._captured:
             shape = (*request.input_ids.shape[:1], request.num_return_sequences, request.max_new_tokens)
             outputs = [self._captured.run(self._feeds(request), names.SEQUENCES, np.zeros(shape, np.int64))]

@@ -155,6 +155,11 @@ class State:
     def _of_text(self, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """1 up to the token that ended a row, 0 behind it: int64 [B, G]."""
         ends = np.isin(tokens, self._request.eos_token_ids)
+        sequences = self._request.stop_sequences
+        before = np.full((len(tokens), sequences.shape[1] - 1), -1)
+        windows = np.lib.stride_tricks.sliding_window_view(np.concatenate([before, tokens], 1), sequences.shape[1], 1)
+        for sequence in sequences[sequences[:, -1] >= 0]:
+            ends |= ((windows == sequence) | (sequence < 0)).all(2)
         return (np.cumsum(ends, axis=1) - ends == 0).astype(np.int64)
 
     def _joined(self, layer: int, chosen: npt.NDArray[np.int64]) -> Iterator[tuple[str, npt.NDArray[Any]]]:

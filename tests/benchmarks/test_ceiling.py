@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
-from onnxscript import GraphBuilder
 
 from benchmarks.cases import CANDIDATES, ONE_ROW, Workload
 from benchmarks.machine import cuda
 from benchmarks.measuring import gpu_ceiling, products
-from gptloop.graph import blocks
-from gptloop.graph.model import IR_VERSION, OPSET
 from gptloop.graph.variants.products import build_attention_products
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -89,27 +84,6 @@ def test_the_ceiling_holds_attentions_products_of_every_step(tiny, monkeypatch):
             for part, length in (("earlier", earlier), ("block", block)):
                 assert run[f"y.{part}.query.{layer}"] == (2, H, 3, 1, length)
                 assert run[f"y.{part}.probs.{layer}"] == (2, H, 3, 1, d)
-
-
-def test_blocks_are_as_long_in_the_ceiling_as_in_the_graph():
-    builder = GraphBuilder(ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name="blocks"))
-    op = builder.op
-    done, steps, trip = (builder.input(name, ir.DataType.INT64, []) for name in ("done", "steps", "trip"))
-    in_graph = blocks.Blocks.of(op, done, steps)
-    block = in_graph.at(op, trip)
-    for name, value in (("number", in_graph.number), *block._asdict().items()):
-        value.dtype, value.shape = ir.DataType.INT64, ir.Shape([])
-        builder.add_output(op.Identity(value), f"block_{name}")
-    session = ort.InferenceSession(ir.to_proto(ir.Model(builder.graph, ir_version=IR_VERSION)).SerializeToString())
-    for done_, steps_ in [(0, n) for n in range(1, 130)] + [(0, 1023), (7, 1), (9, 6), (8, 120), (1019, 4)]:
-        feeds = {"done": np.array(done_), "steps": np.array(steps_)}
-        number, *_ = session.run(None, feeds | {"trip": np.array(0)})
-        bounds = blocks.block_bounds(2000)
-        found = [session.run(None, feeds | {"trip": np.array(t)})[1:] for t in range(number)]
-        assert [start for _, start, _, _ in found] == [done_, *(stop for _, _, stop, _ in found[:-1])]
-        assert found[-1][2] == done_ + steps_
-        assert all((first, end) in itertools.pairwise(bounds) for first, _, _, end in found)
-        assert all(first <= start < stop <= end for first, start, stop, end in found)
 
 
 def test_attentions_products_are_those_of_queries_and_keys(tiny):

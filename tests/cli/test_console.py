@@ -7,7 +7,8 @@ import pytest
 
 from gptloop import names
 from gptloop.console import LONGEST_LINE, one_line, printable, strict_json
-from gptloop.exporter.inspect import render, structure_of
+from gptloop.exporter.inspect import structure_of
+from gptloop.exporter.structure_text import render
 
 
 @pytest.mark.parametrize(

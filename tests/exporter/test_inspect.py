@@ -6,7 +6,8 @@ import onnx
 import pytest
 
 from gptloop import export
-from gptloop.exporter.inspect import inspect, render
+from gptloop.exporter.inspect import inspect
+from gptloop.exporter.structure_text import render
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,8 @@ from gptloop.checkpoint import open_checkpoint
 from gptloop.checkpoint.seeded import SIZES
 from gptloop.exporter.export import describe
 from gptloop.exporter.files import EXTERNAL_FROM_BYTES, HASH_DIGITS
-from gptloop.exporter.inspect import Structure, carried_text, structure_of
+from gptloop.exporter.inspect import Structure, structure_of
+from gptloop.exporter.structure_text import carried_text
 from gptloop.exporter.tensors import stored_tensors
 
 BUDGET = Path(__file__).with_name("structure.toml")
@@ -72,6 +73,8 @@ def facts(structure: Structure, tiny: Structure) -> dict[str, Any]:
         "nodes_per_layer": structure.nodes_per_layer,
         "nodes_outside_layers": structure.nodes_outside_layers,
         "ifs": structure.body_nodes["ai.onnx", "If"],
+        "prefill_nodes": structure.prefill_nodes,
+        "prefill_nodes_in_chunks": structure.prefill_nodes_in_chunks,
         "block_nodes": structure.block_nodes.total(),
         "block_weights": len(structure.block_weights),
         "initializers": len(structure.body_weights),

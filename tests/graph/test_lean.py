@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gptloop import OnnxLoop, TorchLoop, export
-from gptloop.exporter.inspect import inspect, render
+from gptloop.exporter.inspect import inspect
+from gptloop.exporter.structure_text import render
 from gptloop.names import LEAN_FLAVORS
 from gptloop.runtime.cuda_graph import CapturedCalls
 from gptloop.runtime.lean_call import lean_feeds
