@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +24,7 @@ from triton_server import Server, absent, infer, running, statistics, tensors
 from gptloop import OnnxLoop, export, names
 from gptloop.serving import add_to_repository
 
+ROOT = Path(__file__).parents[2]
 MODELS = ("fp32", "int8")
 ENDS = list(range(30))
 LOGPROB_TOLERANCE = 5e-5  # other sums in a batch of another size; that of tests/test_runtimes.py
@@ -44,13 +48,15 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(tiny, tiny_model, tmp_path_factory) -> Iterator[Served]:
-    """Both models in one server, whose files are those that a user's would have."""
+    """The models in one server: both precisions, and one of GPT-2's vocabulary, for what the documents show."""
     if reason := absent():
         if os.environ.get("CI") and "not installed" in reason:
             pytest.fail(f"{reason}, and CI must see it served")
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("triton")
     paths = {"fp32": tiny.path, "int8": export(tiny_model(), folder / "int8.onnx", precision="int8")}
+    small = tiny_model(n_layer=1, n_embd=4, n_head=2, vocab_size=50257)
+    paths["gpt2"] = export(small, folder / "gpt2.onnx")
     for name, path in paths.items():
         add_to_repository(path, folder / "models", name=name, max_batch_size=8)
     loops = {name: OnnxLoop(path, device="cpu", threads=1) for name, path in paths.items()}
@@ -126,6 +132,25 @@ def test_a_prompt_that_the_client_has_padded_gets_what_it_gets_without(served):
 def long(loop: OnnxLoop):
     """What takes the server some seconds."""
     return loop.check([[1, 2, 3]], max_new_tokens=60, num_return_sequences=800, seed=1)
+
+
+def test_the_documents_client_gets_what_onnx_loop_gives(served):
+    (code,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "serving.md").read_text(), flags=re.M | re.S)
+    found = {}
+    exec(code.replace("localhost:8000", served.server.http), found)
+    settings = {"num_return_sequences": 2, "temperature": 0.7, "seed": 1, "eos_token_id": 50256}
+    expected = served.loops["gpt2"].generate([[464, 3139, 286, 4881, 318]], max_new_tokens=10, **settings)
+    np.testing.assert_array_equal(found["tokens"], expected)
+
+
+def test_the_documents_request_gets_what_onnx_loop_gives(served):
+    body = (ROOT / "deploy" / "request.json").read_bytes()
+    with urllib.request.urlopen(f"http://{served.server.http}/v2/models/gpt2/infer", body) as response:
+        tokens, refused = json.load(response)["outputs"]
+    settings = {"num_return_sequences": 2, "temperature": 0.7, "seed": 1, "eos_token_id": 50256}
+    expected = served.loops["gpt2"].generate([[464, 3139, 286, 4881, 318]], max_new_tokens=10, **settings)
+    assert tokens["data"] == expected.ravel().tolist()
+    assert refused["data"] == [0]
 
 
 KILLED = """
