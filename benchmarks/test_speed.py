@@ -16,8 +16,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.cases import Case
 from benchmarks.measuring.measurement import Measurement
+from gptloop.metrics import time_per_output_token_s, tokens_per_s
 from gptloop.reference.parity import Parity, ParityError
-from gptloop.report.metrics import time_per_output_token_s, tokens_per_s
 
 SCHEMA = 1
 NOT_MEASURED = (

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from gptloop.report import metrics
+from gptloop import metrics
 from gptloop.report.compare import compare_cases
 from gptloop.report.runs import newest_cases, read_runs
 

@@ -69,14 +69,13 @@ def test_every_runtime_gives_the_same_tokens(tiny, other, data):
     free = tiny.onnx.generate(input_ids, **call)
     own = sequences_of(free, [(0, at, length) for _, at, length in draw(spans) if at < 9])
     per_prompt = lambda *values: draw(st.lists(st.sampled_from(values), min_size=B, max_size=B))  # noqa: E731
+    biases = {tuple(s): draw(st.sampled_from([-inf, 9.0])) for s in own or [[3]]}
     settings = {
         "temperature": per_prompt(0.0, 0.7, 1.5),
         "min_p": per_prompt(0.0, 0.05),
         "repetition_penalty": per_prompt(1.0, 1.4),
         "no_repeat_ngram_size": per_prompt(0, 1, 2),
-        "sequence_bias": draw(
-            st.none() | st.just({tuple(s): draw(st.sampled_from([-inf, 9.0])) for s in own or [[3]]})
-        ),
+        "sequence_bias": draw(st.none() | st.just(biases)),
         "bad_words_ids": draw(st.none() | st.just(own or None)),
         "suppress_tokens": draw(st.lists(ids, max_size=9)),
         "stop_sequences": draw(st.none() | st.just([*own, [7, 9], [30]])),

@@ -133,7 +133,7 @@ def options(text: str) -> set[str]:
     return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", text)) - {"-h", "--help"}
 
 
-@pytest.mark.parametrize("command", ["export", "generate", "evaluate", "inspect", "serve-config"])
+@pytest.mark.parametrize("command", ["export", "generate", "bench", "evaluate", "inspect", "serve-config"])
 def test_every_option_of_a_command_is_documented_and_no_other(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "1000")  # so that no option is broken in two
     with pytest.raises(SystemExit):

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from benchmarks.cases import Case, Workload
 from benchmarks.contenders import Files, load, prompt_ids
-from benchmarks.timing.clocks import timed
+from gptloop.bench.clock import timed
+from gptloop.bench.memory import peak_memory_bytes
 from gptloop.runtime.huge_pages import on_huge_pages
 
 
@@ -65,16 +64,6 @@ def main(job_json: str) -> None:
     ]
     peak = peak_memory_bytes(getattr(contender, "pid", "self"))
     print(json.dumps({"load_s": load_s, "rounds_s": rounds_s, "peak_memory_bytes": peak}))
-
-
-def peak_memory_bytes(pid: int | str) -> int | None:
-    """The largest resident set of a process, such as "self"; None where the system does not tell.
-
-    Not getrusage's ru_maxrss: across fork and exec that keeps the parent's.
-    """
-    status = Path(f"/proc/{pid}/status")
-    found = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text() if status.exists() else "", re.MULTILINE)
-    return int(found[1]) * 1024 if found else None
 
 
 if __name__ == "__main__":

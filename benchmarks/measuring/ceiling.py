@@ -9,49 +9,18 @@ Knows contenders by their names and exported files only.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.cases import Workload
 from benchmarks.measuring.products import AttentionProducts, Call, Products
-from benchmarks.timing.clocks import timed
-from gptloop.runtime.huge_pages import on_huge_pages
+from gptloop.bench.memory import MemoryRead
 
-BUFFER_BYTES = 1 << 29  # many times the last-level cache of the servers at hand (32 MiB to 256 MiB)
-READS = 5
 ATTENTION, MEMORY = "attention's products", "memory"
 
 Times = Mapping[str, list[float]]
-
-
-class MemoryRead:
-    """Reading memory as fast as torch's threads can.
-
-    Attributes:
-        rounds_s: Seconds to read one byte, the best of `READS`, in each run so far.
-    """
-
-    def __init__(self) -> None:
-        self._read = fastest_read()
-        self.rounds_s: list[float] = []
-
-    def __call__(self) -> None:
-        """Read the buffer."""
-        self.rounds_s.append(min(timed(self._read) for _ in range(READS)) / BUFFER_BYTES)
-
-
-@functools.cache
-def fastest_read() -> Callable[[], object]:
-    """A reduction of a large buffer: of several, the fastest one here. Found once in a process."""
-    with on_huge_pages():
-        buffer = torch.ones(BUFFER_BYTES // 4)
-    reads: list[Callable[[], object]] = [buffer.sum, buffer.amax, functools.partial(torch.dot, buffer, buffer)]
-    return min(reads, key=lambda read: min(timed(read) for _ in range(READS)))
 
 
 @dataclass(frozen=True)
@@ -101,7 +70,7 @@ class Ceiling:
     def __init__(self, exported: Mapping[str, Path], config: Any, workload: Workload, threads: int):
         self._products = {name: Products(path, workload, threads) for name, path in exported.items()}
         self._attention = AttentionProducts(config, workload, threads)
-        self._memory = MemoryRead()
+        self._memory = MemoryRead(threads)
         self._passes = workload.max_new_tokens
 
     def whole(self) -> dict[str, Callable[[], object]]:

@@ -1,27 +1,14 @@
-"""Clocks: one timed call, and many interleaved. Knows nothing of what is called."""
+"""Many calls timed, interleaved. Knows nothing of what is called."""
 
 from __future__ import annotations
 
-import gc
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from benchmarks.timing.turn_worker import rest
+from gptloop.bench.clock import timed
 
 T = TypeVar("T")
-
-
-def timed(call: Callable[[], Any]) -> float:
-    """Seconds of one call, the garbage collector held back."""
-    gc.collect()
-    gc.disable()
-    try:
-        start = time.perf_counter()
-        call()
-        return time.perf_counter() - start
-    finally:
-        gc.enable()
 
 
 def interleave(

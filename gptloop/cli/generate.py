@@ -53,8 +53,11 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     packed("--no-prepack", action="store_true", help="leave the weights in the mapped file: opens at once, slower")
     packed("--huge-pages", action="store_true", help="on the CPU, move the weights to huge pages: opens later, faster")
 
-    sampling = parser.add_argument_group("sampling", "as in Hugging Face's generate")
+    _add_settings(parser.add_argument_group("sampling", "as in Hugging Face's generate"))
+    parser.set_defaults(run=run)
 
+
+def _add_settings(sampling: argparse._ArgumentGroup) -> None:
     def setting(*names: str, type_: Callable[[str], Any], help_: str, **more: Any) -> None:
         sampling.add_argument(*names, type=type_, help=help_, **{"default": argparse.SUPPRESS, **more})
 
@@ -77,7 +80,6 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     sampling.add_argument(
         "--seed", type=int, help="of the first prompt, one more for each further one (default: a fresh one)"
     )
-    parser.set_defaults(run=run)
 
 
 def _ids(text: str) -> list[int]:

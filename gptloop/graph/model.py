@@ -85,7 +85,7 @@ def build(
 
     shape_BRN = op.Concat(call.B, call.R, op.Shape(generated.drawn.token, start=1), axis=0)
     for name, value_SN in zip((names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS), generated.drawn, strict=True):
-        value = op.Reshape(value_SN, shape_BRN)
+        value = op.Reshape(value_SN, shape_BRN, allowzero=1)  # without new tokens where all rows had ended
         value.dtype, value.shape = _I64 if name == names.SEQUENCES else _F32, ir.Shape(["B", "R", "N"])
         builder.add_output(value, name)
     refused_B.dtype, refused_B.shape = _I64, ir.Shape(["B"])

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gptloop.metrics import time_per_output_token_s
 from gptloop.report.errors import ReportError
-from gptloop.report.metrics import time_per_output_token_s
 from gptloop.report.records import named
 from gptloop.report.run_file import BOUNDS
 

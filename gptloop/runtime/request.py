@@ -111,14 +111,7 @@ def check_request(
     given = with_defaults(arguments, bounds.vocab_size)
     ids = _check_ids(input_ids, bounds.vocab_size)
     prompts, prompt_len = ids.shape
-    new_tokens = whole_number("max_new_tokens", given["max_new_tokens"], at_least=1)
-    positions = prefix_len + prompt_len + new_tokens
-    if positions > bounds.n_positions:
-        before = f"prefix {prefix_len} + " if prefix_len else ""
-        raise ValueError(
-            f"{before}prompt_len {prompt_len} + max_new_tokens {new_tokens} = {positions} "
-            f"is above the model's n_positions {bounds.n_positions}"
-        )
+    new_tokens = _check_new_tokens(given["max_new_tokens"], prefix_len, prompt_len, bounds.n_positions)
     candidates = whole_number("num_return_sequences", given["num_return_sequences"], 1, CANDIDATES_MAX)
     eos_token_ids = one_or_several("eos_token_id", given["eos_token_id"], bounds.vocab_size)
     biased = _check_biases(given, eos_token_ids, bounds.vocab_size)
@@ -166,6 +159,18 @@ def _check_ids(input_ids: npt.ArrayLike, vocab_size: int) -> npt.NDArray[np.int6
     if outside.size:
         raise ValueError(f"input_ids must be within 0..{vocab_size - 1} (vocab_size {vocab_size}), got {outside[0]}")
     return np.ascontiguousarray(ids, dtype=np.int64)
+
+
+def _check_new_tokens(value: Any, prefix_len: int, prompt_len: int, n_positions: int) -> int:
+    new_tokens = whole_number("max_new_tokens", value, at_least=1)
+    positions = prefix_len + prompt_len + new_tokens
+    if positions > n_positions:
+        before = f"prefix {prefix_len} + " if prefix_len else ""
+        raise ValueError(
+            f"{before}prompt_len {prompt_len} + max_new_tokens {new_tokens} = {positions} "
+            f"is above the model's n_positions {n_positions}"
+        )
+    return new_tokens
 
 
 def _check_mask(attention_mask: npt.ArrayLike | None, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:

@@ -27,7 +27,7 @@ def test_contenders_are_timed_in_abba_order(rounds, order):
 
 def test_round_i_of_a_contender_is_its_time_in_round_i(monkeypatch):
     clock = iter(range(100))
-    monkeypatch.setattr("benchmarks.timing.clocks.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr("gptloop.bench.clock.time", SimpleNamespace(perf_counter=lambda: next(clock)))
     busy = {"a": 3, "b": 7}
     times, beside = interleave(
         {name: lambda n=n: [next(clock) for _ in range(n)] for name, n in busy.items()}, 2, lambda: next(clock)

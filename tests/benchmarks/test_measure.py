@@ -11,11 +11,11 @@ import pytest
 
 from benchmarks.cases import Case, Workload
 from benchmarks.contenders import AbsentError
-from benchmarks.measuring import ceiling
 from benchmarks.measuring.measure import measure
 from benchmarks.measuring.measurement import Measurement, Setting
 from benchmarks.measuring.rounds import time_rounds
 from benchmarks.test_speed import extra_info
+from gptloop.bench import memory
 from gptloop.report.runs import BOUNDS
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -25,13 +25,13 @@ ROWS = Workload("1x2", "2 candidates", prompts=1, num_return_sequences=2, prompt
 
 def test_a_case_is_measured_whole(tiny, files, monkeypatch):
     """Loading, parity, rounds, floors, the early tokens, and each contender alone in a process of its own."""
-    monkeypatch.setattr(ceiling, "BUFFER_BYTES", 1 << 20)
-    ceiling.fastest_read.cache_clear()
+    monkeypatch.setattr(memory, "BUFFER_BYTES", 1 << 20)
+    memory.fastest_read.cache_clear()
     names = ("torch", "onnx")
     case = Case("tiny", ROWS, rounds=3, alone_rounds=1, contenders=names, ceiling=True, early_tokens=3)
     said = []
     found = measure(case, names, files, tiny.model.config, device="cpu", threads=1, say=said.append)
-    ceiling.fastest_read.cache_clear()
+    memory.fastest_read.cache_clear()
     # Next to each other, so that a machine that gets slower does not look like a text that gets longer.
     order = "torch, torch's first tokens, onnx, onnx's first tokens, onnx products, attention's products, memory"
     assert f"3 interleaved rounds of {ROWS.max_new_tokens} new tokens: {order}" in said
@@ -65,7 +65,7 @@ def test_the_first_tokens_are_called_for_three_times_beside_each_whole_call(monk
             calls.append(max_new_tokens)
             now[0] += max_new_tokens
 
-    monkeypatch.setattr("benchmarks.timing.clocks.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr("gptloop.bench.clock.time", SimpleNamespace(perf_counter=lambda: now[0]))
     case = Case("tiny", ROWS, rounds=2, alone_rounds=0, contenders=("torch",), early_tokens=3)
     results = {"torch": Measurement("cpu", "random, seed 0")}
     setting = Setting(case, None, None, np.zeros((1, 4), np.int64), "cpu", 1, lambda _: None)

@@ -28,9 +28,12 @@ def test_every_node_is_counted_once_outside_the_loop_or_in_it(tiny, structure):
     assert counted.total() == len(operators)
     assert {(domain, op) for domain, op in counted} == {("ai.onnx", op) for op in operators}
     assert counted["ai.onnx", "Gemm"] == operators.count("Gemm") == 2 * (4 * 2 + 1)
-    assert structure.graph_nodes["ai.onnx", "Loop"] == structure.block_nodes["ai.onnx", "Loop"] == 1
-    # As many before the Loop, where the first token is drawn, and one after it.
-    assert structure.graph_nodes["ai.onnx", "If"] == structure.body_nodes["ai.onnx", "If"] + 1
+    # Beside the Loop over blocks, one over the chunks of a long prompt, in each layer but the last.
+    assert structure.graph_nodes["ai.onnx", "Loop"] == 1 + 1
+    assert structure.block_nodes["ai.onnx", "Loop"] == 1
+    # As many where the first token is drawn, one in each layer of the prefill, one around all of that and one around
+    # the Loop.
+    assert structure.graph_nodes["ai.onnx", "If"] == structure.body_nodes["ai.onnx", "If"] + 2 + 2
 
 
 @pytest.mark.parametrize("n_layer", [1, 3])
@@ -62,11 +65,27 @@ def test_no_weight_stands_in_the_body(structure):
     assert structure.body_weights == ()
 
 
+def test_a_prefill_in_one_piece_has_no_loop_and_one_in_chunks_has_its_body(tiny, structure):
+    graph = onnx.load(tiny.path, load_external_data=False).graph
+    in_prefill = [node for node in all_nodes(graph) if node.name.startswith("from_prompts/prefill/")]
+    whole, long = (sum(f"/{part}/" in node.name for node in in_prefill) for part in ("whole", "long"))
+    assert 0 < whole < long
+    assert structure.prefill_nodes == len(in_prefill) - long
+    assert structure.prefill_nodes_in_chunks == len(in_prefill) - whole
+    counts = (
+        f"of a prefill: {len(in_prefill) - long} where prompts attend in one piece, {len(in_prefill) - whole} where"
+    )
+    assert counts in render(structure)
+
+
 def step_body(graph):
-    """The body of the Loop in the Loop."""
+    """The body of the Loop in the Loop, which stands in a branch of an If."""
     for _ in range(2):
-        (loop,) = (node for node in graph.node if node.op_type == "Loop")
-        graph = loop.attribute[0].g
+        graph = next(
+            node.attribute[0].g
+            for node in all_nodes(graph)
+            if node.op_type == "Loop" and node.attribute[0].g.name != "attend_chunk"
+        )
     return graph
 
 
@@ -131,7 +150,19 @@ def test_the_tokenizers_file_is_listed_and_missed(trained, tmp_path):
     assert f"not there  {name}" in render(inspect(path))
 
 
+def caches(name, key, value):
+    return {f"{name}.{layer}.{kind}": shape for layer in range(2) for kind, shape in (("key", key), ("value", value))}
+
+
 def test_inputs_outputs_and_opsets_are_the_files(structure):
+    state = [
+        ("past_sequences", "int64 [B_past, R_past, G]"),
+        ("past_ended", "bool [B_past, R_past]"),
+        ("return_state", "bool [1]"),
+        *caches("past_prompt", "float [B_past, 4, 8, L]", "float [B_past, 4, L, 8]").items(),
+        *caches("past_rows", *["float [B_past, 4, R_past, E, 8]"] * 2).items(),
+        *caches("past_block", *["float [B_past, 4, R_past, C, 8]"] * 2).items(),
+    ]
     assert list(structure.inputs.items()) == [
         ("input_ids", "int64 [B, P]"),
         ("attention_mask", "int64 [B, P]"),
@@ -152,11 +183,17 @@ def test_inputs_outputs_and_opsets_are_the_files(structure):
         ("pad_token_id", "int64 [1]"),
         ("return_logprobs", "bool [1]"),
         ("seed", "int64 [B]"),
+        *state,
     ]
+    assert structure.optional == {name for name, _ in state}
     assert structure.outputs == {
         "sequences": "int64 [B, R, N]",
         "logprobs": "float [B, R, N]",
         "raw_logprobs": "float [B, R, N]",
+        "ended": "bool [B, R]",
+        **caches("present_prompt", "float [B, 4, 8, P]", "float [B, 4, P, 8]"),
+        **caches("present_rows", *["float [B, 4, R, E_present, 8]"] * 2),
+        **caches("present_block", *["float [B, 4, R, C_present, 8]"] * 2),
     }
     assert structure.opsets == {"ai.onnx": 21}
 
@@ -194,4 +231,24 @@ def test_the_text_holds_what_the_structure_holds(tiny, structure):
     assert f"LayerNormalization {structure.body_nodes['ai.onnx', 'LayerNormalization']}" in text
     assert "4 x float [B, 4, R, K - 1, 8]" in text
     for name in [*structure.inputs, *structure.outputs]:
-        assert name in text
+        assert name.replace(".0.", ".{0..1}.").replace(".1.", ".{0..1}.") in text
+
+
+def test_the_state_of_all_layers_is_shown_in_a_line_a_kind_and_marked_optional(open_tiny, structure):
+    lines = render(structure).splitlines()
+    assert sum("past_prompt" in line for line in lines) == 2
+    (line,) = (line for line in lines if "past_prompt.{0..1}.key" in line)
+    assert line.split() == ["past_prompt.{0..1}.key", "float", "[B_past,", "4,", "8,", "L]", "optional"]
+    optional = [line.split()[0] for line in lines if line.endswith("  optional")]
+    assert optional[:4] == ["past_sequences", "past_ended", "return_state", "past_prompt.{0..1}.key"]
+    assert len(optional) == 3 + 3 * 2
+    one_layer = render(inspect(open_tiny(n_layer=1).path))
+    assert "  present_rows.0.value " in one_layer
+    assert "{" not in one_layer
+
+
+def test_defaults_of_inputs_are_no_weights(tiny, structure):
+    graph = onnx.load(tiny.path, load_external_data=False).graph
+    assert structure.optional <= {tensor.name for tensor in graph.initializer}
+    defaults = sum(len(tensor.raw_data) for tensor in graph.initializer if tensor.name in structure.optional)
+    assert defaults == 2, "past_ended and return_state are a byte each, all else is empty"

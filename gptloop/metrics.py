@@ -1,4 +1,4 @@
-"""The suite's derived quantities, each defined once.
+"""The derived quantities of a measured call, each defined once.
 
 Knows seconds and token counts; does not know who measured them, how they are stored, or how they are shown.
 """
