@@ -24,7 +24,7 @@ KINDS = {"cpu": "KIND_CPU", "cuda": "KIND_GPU"}
 # A call takes much longer; requests that arrive at nearly the same time then share one.
 QUEUE_DELAY_MICROSECONDS = 2000
 
-_TYPES = {
+_TYPES: dict[int, str] = {
     onnx.TensorProto.INT64: "TYPE_INT64",
     onnx.TensorProto.FLOAT: "TYPE_FP32",
     onnx.TensorProto.BOOL: "TYPE_BOOL",
