@@ -12,26 +12,28 @@ Dimensions, as they appear in shape comments and suffixes (`query_BHRd`):
     Q  sequences of token ids               W  tokens of the longest of them
 """
 
-# Inputs. Those of shape [1] hold for the call, those of [B] or [1] for each prompt or for all.
+# Inputs. Those of [B] or [1] are for each prompt or for all. Of what a prompt did not ask for, because another one of
+# the batch asks for more candidates or new tokens, it gets padding.
 INPUT_IDS = "input_ids"  # int64 [B, P]
 ATTENTION_MASK = "attention_mask"  # int64 [B, P], 1 for a token, 0 for left padding
-MAX_NEW_TOKENS = "max_new_tokens"  # int64 [1]
-MIN_NEW_TOKENS = "min_new_tokens"  # int64 [1]; no end of text among the first so many
-NUM_RETURN_SEQUENCES = "num_return_sequences"  # int64 [1]
-FIRST_CANDIDATE = "first_candidate"  # int64 [1]; number of the first candidate: how many earlier calls have had
+MAX_NEW_TOKENS = "max_new_tokens"  # int64 [B] or [1]
+MIN_NEW_TOKENS = "min_new_tokens"  # int64 [B] or [1]; no end of text among the first so many
+NUM_RETURN_SEQUENCES = "num_return_sequences"  # int64 [B] or [1]
+FIRST_CANDIDATE = "first_candidate"  # int64 [B] or [1]; number of the first one: how many earlier calls have had
 TEMPERATURE = "temperature"  # float32 [B] or [1]; 0 is greedy
 TOP_K = "top_k"  # int64 [B] or [1]; 0 keeps the whole vocabulary
 TOP_P = "top_p"  # float32 [B] or [1]; 1 keeps all
 MIN_P = "min_p"  # float32 [B] or [1]; 0 keeps all
 REPETITION_PENALTY = "repetition_penalty"  # float32 [B] or [1]; 1 is none
 NO_REPEAT_NGRAM_SIZE = "no_repeat_ngram_size"  # int64 [B] or [1]; 0 is off
-# Sequences shorter than the longest are padded with -1 on the left; one of -1 alone, [[-1]], is none.
-SEQUENCE_BIAS_IDS = "sequence_bias_ids"  # int64 [Q, W]
-SEQUENCE_BIAS = "sequence_bias"  # float32 [Q], added to the logit that would complete the sequence; -inf forbids it
-STOP_SEQUENCES = "stop_sequences"  # int64 [Q, W], which end a row
-EOS_TOKEN_IDS = "eos_token_ids"  # int64 [E]; -1 alone for none
-PAD_TOKEN_ID = "pad_token_id"  # int64 [1]; follows a row's end
-RETURN_LOGPROBS = "return_logprobs"  # bool [1]; without it both outputs of log-probabilities are 0
+# Sequences shorter than the longest are padded with -1 on the left; one of -1 alone is none, and follows those of a
+# prompt that has fewer than another.
+SEQUENCE_BIAS_IDS = "sequence_bias_ids"  # int64 [B, Q, W] or [1, Q, W]
+SEQUENCE_BIAS = "sequence_bias"  # float32 [B, Q] or [1, Q], of the logit that would complete one; -inf forbids it
+STOP_SEQUENCES = "stop_sequences"  # int64 [B, Q, W] or [1, Q, W], which end a row
+EOS_TOKEN_IDS = "eos_token_ids"  # int64 [B, E] or [1, E]; -1 after those of a prompt, or alone for none
+PAD_TOKEN_ID = "pad_token_id"  # int64 [B] or [1]; follows a row's end
+RETURN_LOGPROBS = "return_logprobs"  # bool [B] or [1]; without it both outputs of log-probabilities are 0
 SEED = "seed"  # int64 [B], 0 to 2^63 - 1
 UNIFORMS = "uniforms"  # float32 [N, S, 1] in 0 to 1, in place of the seed where the number of new tokens is fixed
 
@@ -54,6 +56,34 @@ RETURN_STATE = "return_state"  # bool [1]; without it the outputs below are of n
 PRESENT_PROMPT = "present_prompt"  # key [B, H, d, P], value [B, H, P, d]
 PRESENT_ROWS = "present_rows"  # key and value [B, H, R, E, d]; E is 0 where no block was completed: past_rows hold on
 PRESENT_BLOCK = "present_block"  # key and value [B, H, R, C, d]
+
+REFUSED = "refused"  # int64 [B]: 0, or of what is out of its bounds the number in REFUSABLE, counted from 1
+REFUSABLE = (
+    INPUT_IDS,
+    ATTENTION_MASK,
+    MAX_NEW_TOKENS,
+    MIN_NEW_TOKENS,
+    NUM_RETURN_SEQUENCES,
+    FIRST_CANDIDATE,
+    TEMPERATURE,
+    TOP_K,
+    TOP_P,
+    MIN_P,
+    REPETITION_PENALTY,
+    NO_REPEAT_NGRAM_SIZE,
+    SEQUENCE_BIAS_IDS,
+    SEQUENCE_BIAS,
+    EOS_TOKEN_IDS,
+    STOP_SEQUENCES,
+    PAD_TOKEN_ID,
+)
+
+# Bounds of settings; that of a temperature beside 0. They hold for a value as float32, which is what a call uses:
+# np.float32(1e-5) is a little below 1e-5. Beyond them, a float32 logit may overflow that they divide or multiply.
+TEMPERATURE_BOUNDS = (1e-5, 1e38)
+PENALTY_BOUNDS = (1e-5, 1e5)
+BIAS_MAX = 1e9  # a penalty and a temperature at their bounds leave the sum within float32
+CANDIDATES_MAX = 2**31 - 1  # the graph counts them in int32
 
 # Keys of the file's metadata_props. Every value is a string, as ONNX demands.
 META_VERSION = "gptloop_version"

@@ -1,4 +1,4 @@
-"""The command line: `gptloop export`, `generate`, `bench`, `evaluate` and `inspect`.
+"""The command line: `gptloop export`, `generate`, `bench`, `evaluate`, `inspect` and `serve-config`.
 
 Parses and prints; the work is elsewhere. One module a command; `ending` has the exit codes.
 """
@@ -16,6 +16,7 @@ from gptloop.cli.evaluate import add_evaluate
 from gptloop.cli.export import add_export
 from gptloop.cli.generate import add_generate
 from gptloop.cli.inspect import add_inspect
+from gptloop.cli.serve_config import add_serve_config
 from gptloop.console import one_line
 
 
@@ -64,4 +65,5 @@ def _parser() -> _Parser:
         commands.add_parser("evaluate", help="what a model file's precision costs on a text, against its source")
     )
     add_inspect(commands.add_parser("inspect", help="print a model file's metadata, sizes and node counts"))
+    add_serve_config(commands.add_parser("serve-config", help="write a model repository for Triton's ONNX Runtime"))
     return parser

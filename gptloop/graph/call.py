@@ -9,6 +9,8 @@ from onnxscript import OpBuilder
 
 from gptloop.graph import threefry
 
+NO_STEP = 2**31 - 1  # later than any; OpenVINO narrows int64 to 32 bits
+
 
 class Call(NamedTuple):
     """Sizes of one generate call, int64 [1] each.
@@ -39,36 +41,59 @@ class Call(NamedTuple):
 
 
 def per_row(op: OpBuilder, call: Call, x: ir.Value) -> ir.Value:
-    """Repeat a per-prompt value for the prompt's candidates: [B], [1] or [B, C] -> [S, 1] or [S, C]."""
-    x = op.Reshape(x, [0, 1, -1])  # [B, 1, C]
-    x_BRC = op.Expand(x, op.Concat(call.B, call.R, [1], axis=0))
-    return op.Reshape(x_BRC, op.Concat(op.Mul(call.B, call.R), op.Shape(x, start=2, end=3), axis=0))
+    """Repeat a per-prompt value for the prompt's candidates: [B] -> [S, 1], [B, C] -> [S, C], [B, Q, W] -> [S, Q, W].
+
+    B may be 1 there, of what holds for all prompts.
+    """
+    assert x.shape is not None
+    rest = op.Shape(x, start=1) if len(x.shape) > 1 else op.Constant(value_ints=[1])
+    x_B1C = op.Reshape(x, [0, 1, -1])
+    x_BRC = op.Expand(x_B1C, op.Concat(call.B, call.R, [1], axis=0))
+    return op.Reshape(x_BRC, op.Concat(op.Mul(call.B, call.R), rest, axis=0))
 
 
-def on_host(op: OpBuilder, call: Call, x: ir.Value | int) -> ir.Value:
+def step_limit(op: OpBuilder, call: Call, candidates: ir.Value, new_tokens: ir.Value) -> ir.Value:
+    """The step from which on a row gets padding: int64 [S], counted from the call's first, 0 of surplus candidates.
+
+    A row that asks for as many new tokens as any has no such step before the call ends: `NO_STEP`.
+
+    Args:
+        op: The outer graph's operators.
+        call: The call's sizes.
+        candidates: int64 [B] or [1], the prompts' own numbers of them.
+        new_tokens: int64 [B] or [1], the prompts' own numbers of them.
+    """
+    wanted_BR = op.Less(op.Range(0, op.Squeeze(call.R), 1), op.Unsqueeze(candidates, [1]))
+    steps = op.Where(op.Less(new_tokens, call.N), op.Add(new_tokens, call.resumed(op)), NO_STEP)
+    limit_BR = op.Where(wanted_BR, op.Unsqueeze(steps, [1]), 0)
+    return op.Reshape(op.Expand(limit_BR, op.Concat(call.B, call.R, axis=0)), [-1])
+
+
+def on_host(op: OpBuilder, B: ir.Value, x: ir.Value | int) -> ir.Value:
     """An int64 input or number, [1] or [B], kept on the CPU by an ONNX Runtime with a GPU, and so what follows.
 
     What is computed from shapes, inputs and constants alone is left there; so a 0 made from a shape is added.
     """
-    return op.Add(x, op.Sub(call.B, call.B))
+    return op.Add(x, op.Sub(B, B))
 
 
 def uniforms(op: OpBuilder, seed: ir.Value, call: Call, first_candidate: ir.Value | int = 0) -> ir.Value:
     """The call's uniform numbers, one per row and step; float32 [N, S, 1].
 
     Keyed by the prompt's seed and counted by (candidate, step), as gptloop.runtime.threefry has it; candidates from
-    `first_candidate` on, int64 [1], and steps from the one on whose token this call reads first, if it does.
+    `first_candidate` on, int64 [B] or [1], and steps from the one on whose token this call reads first, if it does.
     """
 
     def count(size_1: ir.Value, first: ir.Value | int = 0) -> threefry.Word:
+        """From the first on: [size], or of several firsts [B, size]."""
         # Not Range, which a GPU's runtime computes on the GPU: one copy for each of the numbers' bitwise operators.
-        ones = op.Tile(on_host(op, call, 1), size_1)
-        before = 1 if isinstance(first, int) else op.Sub([1], on_host(op, call, first))
+        ones = op.Tile(on_host(op, call.B, 1), size_1)
+        before = 1 if isinstance(first, int) else op.Unsqueeze(op.Sub([1], on_host(op, call.B, first)), [1])
         values = op.Cast(op.Sub(op.CumSum(ones, 0), before), to=ir.DataType.INT32)
         return threefry.Word(op.Div(values, threefry.LIMB), op.Mod(values, threefry.LIMB))
 
     steps = call.N if call.G is None else op.Add(call.N, call.resumed(op))
-    key = threefry.words_of_int64(op, op.Unsqueeze(on_host(op, call, seed), [0, 2]))  # [1, B, 1]
-    step = threefry.Word(*(op.Unsqueeze(limb, [1, 2]) for limb in count(steps, call.steps_done(op))))  # [N, 1, 1]
+    key = threefry.words_of_int64(op, op.Unsqueeze(on_host(op, call.B, seed), [0, 2]))  # [1, B, 1]
+    step = threefry.Word(*(op.Reshape(limb, [-1, 1, 1]) for limb in count(steps, call.steps_done(op))))  # [N, 1, 1]
     word, _ = threefry.threefry2x32(op, key, (count(call.R, first_candidate), step))  # [N, B, R]
-    return op.Reshape(threefry.uniform(op, word), op.Concat(on_host(op, call, steps), [-1], [1], axis=0))
+    return op.Reshape(threefry.uniform(op, word), op.Concat(on_host(op, call.B, steps), [-1], [1], axis=0))

@@ -13,8 +13,10 @@ from onnxscript import GraphBuilder, OpBuilder
 
 from gptloop import names
 from gptloop.graph import loop
-from gptloop.graph.call import Call
+from gptloop.graph.call import Call, on_host
+from gptloop.graph.refusal import accept
 from gptloop.graph.rules import Rules
+from gptloop.graph.scope import scope
 from gptloop.graph.start import start
 from gptloop.graph.state import Past, add_defaults, add_present, past_inputs, sizes
 from gptloop.graph.transformer import Transformer
@@ -32,22 +34,22 @@ _I64, _F32 = ir.DataType.INT64, ir.DataType.FLOAT
 INPUTS: dict[str, tuple[ir.DataType, list[int | str]]] = {
     names.INPUT_IDS: (_I64, ["B", "P"]),
     names.ATTENTION_MASK: (_I64, ["B", "P"]),
-    names.MAX_NEW_TOKENS: (_I64, [1]),
-    names.MIN_NEW_TOKENS: (_I64, [1]),
-    names.NUM_RETURN_SEQUENCES: (_I64, [1]),
-    names.FIRST_CANDIDATE: (_I64, [1]),
+    names.MAX_NEW_TOKENS: (_I64, ["B_max_new_tokens"]),
+    names.MIN_NEW_TOKENS: (_I64, ["B_min_new_tokens"]),
+    names.NUM_RETURN_SEQUENCES: (_I64, ["B_num_return_sequences"]),
+    names.FIRST_CANDIDATE: (_I64, ["B_first_candidate"]),
     names.TEMPERATURE: (_F32, ["B_temperature"]),
     names.TOP_K: (_I64, ["B_top_k"]),
     names.TOP_P: (_F32, ["B_top_p"]),
     names.MIN_P: (_F32, ["B_min_p"]),
     names.REPETITION_PENALTY: (_F32, ["B_repetition_penalty"]),
     names.NO_REPEAT_NGRAM_SIZE: (_I64, ["B_no_repeat_ngram_size"]),
-    names.SEQUENCE_BIAS_IDS: (_I64, ["Q_bias", "W_bias"]),
-    names.SEQUENCE_BIAS: (_F32, ["Q_bias"]),
-    names.EOS_TOKEN_IDS: (_I64, ["E"]),
-    names.STOP_SEQUENCES: (_I64, ["Q_stop", "W_stop"]),
-    names.PAD_TOKEN_ID: (_I64, [1]),
-    names.RETURN_LOGPROBS: (ir.DataType.BOOL, [1]),
+    names.SEQUENCE_BIAS_IDS: (_I64, ["B_sequence_bias_ids", "Q_bias", "W_bias"]),
+    names.SEQUENCE_BIAS: (_F32, ["B_sequence_bias", "Q_bias"]),
+    names.EOS_TOKEN_IDS: (_I64, ["B_eos_token_ids", "E"]),
+    names.STOP_SEQUENCES: (_I64, ["B_stop_sequences", "Q_stop", "W_stop"]),
+    names.PAD_TOKEN_ID: (_I64, ["B_pad_token_id"]),
+    names.RETURN_LOGPROBS: (ir.DataType.BOOL, ["B_return_logprobs"]),
     names.SEED: (_I64, ["B"]),
 }
 
@@ -72,10 +74,12 @@ def build(
     op = builder.op
     described = INPUTS | past_inputs(transformer)
     inputs = {name: builder.input(name, dtype, shape) for name, (dtype, shape) in described.items()}
+    with scope(op, "bounds"):
+        inputs, accepted_B, refused_B = accept(op, config, inputs)
     L, G, _ = sizes(op, inputs)
     call = read_call(op, inputs)._replace(L=L, G=G)
     past = Past.of(op, inputs, transformer, call)
-    rules = Rules.read(op, inputs, call)
+    rules = Rules.read(op, inputs, call, accepted_B)
     started = start(op, transformer, inputs, past, rules, call)
     repeated = Repeated(builder.graph.initializers, "steps") if repeat_weights and precision in PACKED else None
     generated = loop.generate(op, transformer, started, rules, call, past.wanted, repeated)
@@ -85,6 +89,8 @@ def build(
         value = op.Reshape(value_SN, shape_BRN, allowzero=1)  # without new tokens where all rows had ended
         value.dtype, value.shape = _I64 if name == names.SEQUENCES else _F32, ir.Shape(["B", "R", "N"])
         builder.add_output(value, name)
+    refused_B.dtype, refused_B.shape = _I64, ir.Shape(["B"])
+    builder.add_output(refused_B, names.REFUSED)
     ended = op.Reshape(generated.ended_S, op.Concat(call.B, call.R, axis=0))
     ended.dtype, ended.shape = ir.DataType.BOOL, ir.Shape(["B", "R"])
     builder.add_output(ended, names.ENDED)
@@ -113,11 +119,16 @@ def with_weights(tensors: Mapping[str, ir.TensorProtocol], precision: str) -> tu
 
 
 def read_call(op: OpBuilder, inputs: Mapping[str, ir.Value]) -> Call:
-    """A call's sizes, from the graph's inputs by name; of one that goes on from nothing."""
+    """A call's sizes, from the graph's inputs by name; of one that goes on from nothing.
+
+    Of candidates and new tokens, as many as the prompt that asks for the most.
+    """
+    B = op.Shape(inputs[names.INPUT_IDS], start=0, end=1)
+    R, N = (op.ReduceMax(on_host(op, B, inputs[name])) for name in (names.NUM_RETURN_SEQUENCES, names.MAX_NEW_TOKENS))
     return Call(
-        B=op.Shape(inputs[names.INPUT_IDS], start=0, end=1),
-        R=inputs[names.NUM_RETURN_SEQUENCES],
+        B=B,
+        R=R,
         P=op.Shape(inputs[names.INPUT_IDS], start=1, end=2),
-        N=inputs[names.MAX_NEW_TOKENS],
+        N=N,
         L=op.Constant(value_ints=[0]),
     )

@@ -32,11 +32,12 @@ class Processors(NamedTuple):
         penalized: bool [], whether some row's penalty is not 1.
         ngram_size_S1: int64, 0 for none.
         by_ngram: bool [], whether some row's size is not 0.
-        sequences_QW: int64, as gptloop.graph.sequences has them.
-        biases_Q: float32, of a sequence's last id where a row ends with those before it.
+        sequences_SQW: int64, as gptloop.graph.sequences has them.
+        biases_SQ: float32, of a sequence's last id where a row ends with those before it.
         biased: bool [], whether there are sequences at all.
-        eos_token_ids: int64 [E].
-        min_new_tokens: int64 [], from this call's first step on; 0 without an end of text.
+        eos_SE: int64, the rows' ends of text.
+        min_new_tokens_S1: int64, from this call's first step on; 0 without an end of text.
+        most_min_new_tokens: int64 [].
         always: bool [], whether logits of every step are changed.
     """
 
@@ -45,11 +46,12 @@ class Processors(NamedTuple):
     penalized: ir.Value
     ngram_size_S1: ir.Value
     by_ngram: ir.Value
-    sequences_QW: ir.Value
-    biases_Q: ir.Value
+    sequences_SQW: ir.Value
+    biases_SQ: ir.Value
     biased: ir.Value
-    eos_token_ids: ir.Value
-    min_new_tokens: ir.Value
+    eos_SE: ir.Value
+    min_new_tokens_S1: ir.Value
+    most_min_new_tokens: ir.Value
     always: ir.Value
 
     @classmethod
@@ -57,7 +59,7 @@ class Processors(NamedTuple):
         cls,
         op: OpBuilder,
         inputs: Mapping[str, ir.Value],
-        has_end: ir.Value,
+        eos_SE: ir.Value,
         steps_done: ir.Value | int,
         to_rows: Callable[[ir.Value], ir.Value],
     ) -> Processors:
@@ -66,35 +68,37 @@ class Processors(NamedTuple):
         Args:
             op: The outer graph's operators.
             inputs: The graph's, by name.
-            has_end: bool [], whether there is an end of text.
+            eos_SE: int64, the rows' ends of text; one that is -1 has no other.
             steps_done: int64 [1], tokens of each row that earlier calls have read.
-            to_rows: Expands [B], [1] or [B, C] to [S, 1] or [S, C].
+            to_rows: Expands [B], [1], [B, C] or [B, Q, W] to [S, 1], [S, C] or [S, Q, W].
         """
         padding_BP = op.Equal(inputs[names.ATTENTION_MASK], 0)
         penalty, size = inputs[names.REPETITION_PENALTY], inputs[names.NO_REPEAT_NGRAM_SIZE]
-        sequences_QW = inputs[names.SEQUENCE_BIAS_IDS]
+        sequences_SQW = to_rows(inputs[names.SEQUENCE_BIAS_IDS])
         other_than_1 = op.ReduceMax(op.Cast(op.Not(op.Equal(penalty, 1.0)), to=_I32), keepdims=0)
-        min_new_tokens = op.Squeeze(op.Sub(inputs[names.MIN_NEW_TOKENS], steps_done))
+        min_S1 = to_rows(op.Sub(inputs[names.MIN_NEW_TOKENS], steps_done))
+        min_S1 = op.Where(op.Less(op.Slice(eos_SE, [0], [1], [1]), 0), 0, min_S1)
         penalized = op.Cast(other_than_1, to=ir.DataType.BOOL)
         by_ngram = op.Greater(op.ReduceMax(size, keepdims=0), 0)
-        biased = op.GreaterOrEqual(op.ReduceMax(last_of(op, sequences_QW), keepdims=0), 0)
+        biased = op.GreaterOrEqual(op.ReduceMax(last_of(op, sequences_SQW), keepdims=0), 0)
         return cls(
             prompt_SP=to_rows(op.Where(padding_BP, NONE, inputs[names.INPUT_IDS])),
             penalty_S1=to_rows(penalty),
             penalized=penalized,
             ngram_size_S1=to_rows(size),
             by_ngram=by_ngram,
-            sequences_QW=sequences_QW,
-            biases_Q=inputs[names.SEQUENCE_BIAS],
+            sequences_SQW=sequences_SQW,
+            biases_SQ=to_rows(inputs[names.SEQUENCE_BIAS]),
             biased=biased,
-            eos_token_ids=inputs[names.EOS_TOKEN_IDS],
-            min_new_tokens=op.Where(has_end, min_new_tokens, 0),
+            eos_SE=eos_SE,
+            min_new_tokens_S1=min_S1,
+            most_min_new_tokens=op.ReduceMax(min_S1, keepdims=0),
             always=op.Or(penalized, op.Or(by_ngram, biased)),
         )
 
     def needed(self, op: OpBuilder, step: ir.Value) -> ir.Value:
         """Whether `apply` would change anything in this step: bool []."""
-        return op.Or(self.always, op.Less(step, self.min_new_tokens))
+        return op.Or(self.always, op.Less(step, self.most_min_new_tokens))
 
     def apply(self, op: OpBuilder, logits: Logits, step: ir.Value, generated: tuple[ir.Value, ...]) -> Logits:
         """A step's logits, changed.
@@ -106,7 +110,7 @@ class Processors(NamedTuple):
             generated: int64 [S, T], what the rows have generated, if anything.
         """
         text = (self.prompt_SP, *generated)
-        biases = [self._of_sequences(op, text), self._of_ngrams(op, text), self._of_early_end(op, logits, step)]
+        biases = [self._of_sequences(op, text), self._of_ngrams(op, text), self._of_early_end(op, step)]
         ids_SC, biases_SC = (op.Concat(*parts, axis=1) for parts in zip(*biases, strict=True))
         if logits.scale is not None:  # a bias is the logits' own, before a row's scale
             biases_SC = op.Div(biases_SC, logits.scale)
@@ -118,11 +122,10 @@ class Processors(NamedTuple):
         """Ids and biases, [S, Q] each."""
 
         def of_those_begun(op: OpBuilder) -> list[ir.Value]:
-            tokens_SW = last_tokens(op, text, op.Shape(self.sequences_QW, start=1, end=2))
-            begun_SQ = ending_with(op, tokens_SW, without_last(op, self.sequences_QW))
-            last_Q = last_of(op, self.sequences_QW)
-            ids_SQ = op.Expand(op.Max(last_Q, 0), op.Shape(begun_SQ))
-            return [ids_SQ, op.Where(op.And(begun_SQ, op.GreaterOrEqual(last_Q, 0)), self.biases_Q, 0.0)]
+            tokens_SW = last_tokens(op, text, op.Shape(self.sequences_SQW, start=2, end=3))
+            begun_SQ = ending_with(op, tokens_SW, without_last(op, self.sequences_SQW))
+            last_SQ = last_of(op, self.sequences_SQW)
+            return [op.Max(last_SQ, 0), op.Where(op.And(begun_SQ, op.GreaterOrEqual(last_SQ, 0)), self.biases_SQ, 0.0)]
 
         return self._if(op, self.biased, of_those_begun)
 
@@ -136,12 +139,10 @@ class Processors(NamedTuple):
 
         return self._if(op, self.by_ngram, forbidden)
 
-    def _of_early_end(self, op: OpBuilder, logits: Logits, step: ir.Value) -> list[ir.Value]:
+    def _of_early_end(self, op: OpBuilder, step: ir.Value) -> list[ir.Value]:
         """Ids and biases, [S, E] each."""
-        rows_1 = op.Shape(logits.unscaled, start=0, end=1)
-        shape_SE = op.Concat(rows_1, op.Shape(self.eos_token_ids), axis=0)
-        bias = op.Where(op.Less(step, self.min_new_tokens), NEVER, 0.0)
-        return [op.Expand(op.Max(self.eos_token_ids, 0), shape_SE), op.Expand(bias, shape_SE)]
+        bias_S1 = op.Where(op.Less(step, self.min_new_tokens_S1), NEVER, 0.0)
+        return [op.Max(self.eos_SE, 0), op.Expand(bias_S1, op.Shape(self.eos_SE))]
 
     def _if(self, op: OpBuilder, condition: ir.Value, biases: Callable[[OpBuilder], list[ir.Value]]) -> list[ir.Value]:
         """Ids and biases [S, C]; else one id of each row, and no bias."""

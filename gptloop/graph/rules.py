@@ -11,7 +11,7 @@ from onnxscript import OpBuilder
 
 from gptloop import names
 from gptloop.graph import sampling
-from gptloop.graph.call import Call, per_row, uniforms
+from gptloop.graph.call import Call, per_row, step_limit, uniforms
 from gptloop.graph.logits import Logits
 from gptloop.graph.processors import Processors
 from gptloop.graph.scope import scope
@@ -27,8 +27,10 @@ class Rules(NamedTuple):
     stop: Stop
 
     @classmethod
-    def read(cls, op: OpBuilder, inputs: Mapping[str, ir.Value], call: Call) -> Rules:
-        """From the graph's inputs by name."""
+    def read(
+        cls, op: OpBuilder, inputs: Mapping[str, ir.Value], call: Call, accepted_B: ir.Value | None = None
+    ) -> Rules:
+        """From the graph's inputs by name; where not all prompts may be, from which of them are accepted as well."""
         to_rows = functools.partial(per_row, op, call)
         with scope(op, "settings"):
             settings = sampling.settings(
@@ -40,8 +42,12 @@ class Rules(NamedTuple):
                 return_logprobs=inputs[names.RETURN_LOGPROBS],
                 to_rows=to_rows,
             )
-            stop = Stop.read(op, inputs)
-            processors = Processors.read(op, inputs, stop.has_end, call.steps_done(op), to_rows)
+            candidates = inputs[names.NUM_RETURN_SEQUENCES]
+            if accepted_B:
+                candidates = op.Where(accepted_B, candidates, 0)
+            limit_S = step_limit(op, call, candidates, inputs[names.MAX_NEW_TOKENS])
+            stop = Stop.read(op, inputs, limit_S, to_rows)
+            processors = Processors.read(op, inputs, stop.eos_SE, call.steps_done(op), to_rows)
         with scope(op, "uniforms"):
             uniforms_NS1 = uniforms(op, inputs[names.SEED], call, inputs[names.FIRST_CANDIDATE])
         return cls(uniforms_NS1, settings, processors, stop)
@@ -49,9 +55,9 @@ class Rules(NamedTuple):
     def first(self, op: OpBuilder, logits_BV: Logits, call: Call) -> Stopped:
         """Draw the first token of every row from the logits after its prompt."""
         with scope(op, "first"):
-            none_ended_S = op.Expand(False, op.Mul(call.B, call.R))
+            ended_S = op.LessOrEqual(self.stop.limit_S, 0)
             logits_SV = logits_BV.map(lambda x: per_row(op, call, x))
-            return self.step(op, logits_SV, op.Squeeze([0]), none_ended_S, ())
+            return self.step(op, logits_SV, op.Squeeze([0]), ended_S, ())
 
     def step(
         self, op: OpBuilder, logits_SV: Logits, step: ir.Value, ended_S: ir.Value, generated: tuple[ir.Value, ...]
@@ -60,4 +66,4 @@ class Rules(NamedTuple):
         uniform_S1 = op.Gather(self.uniforms_NS1, step, axis=0)
         processing = sampling.Processing(self.processors, step, generated)
         drawn = sampling.sample(op, logits_SV, uniform_S1, self.settings, processing)
-        return self.stop.apply(op, drawn, ended_S, generated)
+        return self.stop.apply(op, drawn, ended_S, step, generated)

@@ -29,7 +29,8 @@ class Settings(NamedTuple):
 
     greedy_S1: ir.Value  # bool
     cuts: Cuts
-    return_logprobs: ir.Value  # bool []
+    scored_S: ir.Value  # bool, whose log-probabilities are asked for
+    any_scored: ir.Value  # bool []
 
 
 class Processing(NamedTuple):
@@ -66,7 +67,7 @@ def settings(
         top_k: int64 [B] or [1].
         top_p: float32 [B] or [1].
         min_p: float32 [B] or [1].
-        return_logprobs: bool [1].
+        return_logprobs: bool [B] or [1].
         to_rows: Expands [B] or [1] to [S, 1].
     """
     # Greedy is top-1 at temperature 1: one kept id, with probability 1.
@@ -79,7 +80,8 @@ def settings(
         min_p=min_p,
         to_rows=to_rows,
     )
-    return Settings(to_rows(greedy), cuts, op.Squeeze(return_logprobs))
+    any_scored = op.Cast(op.ReduceMax(op.Cast(return_logprobs, to=ir.DataType.INT32), keepdims=0), to=ir.DataType.BOOL)
+    return Settings(to_rows(greedy), cuts, op.Squeeze(to_rows(return_logprobs), [1]), any_scored)
 
 
 def sample(op: OpBuilder, logits: Logits, uniform_S1: ir.Value, s: Settings, processing: Processing) -> Drawn:
@@ -111,13 +113,14 @@ def _draw_and_score(op: OpBuilder, raw: Logits, logits: Logits, uniform_S1: ir.V
         # Hugging Face's processed scores of a greedy row know no temperature and no cut.
         own_S1 = _log_softmax_at(op, logits.scaled(op), token_S1)
         logprob_S1 = op.Where(s.greedy_S1, own_S1, op.Log(prob_S1))
-        return [op.Squeeze(x, [1]) for x in (logprob_S1, _log_softmax_at(op, raw.scaled(op), token_S1))]
+        raw_S1 = _log_softmax_at(op, raw.scaled(op), token_S1)
+        return [op.Where(s.scored_S, op.Squeeze(x_S1, [1]), 0.0) for x_S1 in (logprob_S1, raw_S1)]
 
     def no_scores(op: OpBuilder) -> list[ir.Value]:
         rows_1 = op.Shape(token_S1, start=0, end=1)
         return [op.Expand(0.0, rows_1), op.Expand(0.0, rows_1)]
 
-    logprobs = branches(op, s.return_logprobs, scores, no_scores, [(_F32, ["S"])] * 2)
+    logprobs = branches(op, s.any_scored, scores, no_scores, [(_F32, ["S"])] * 2)
     return [op.Squeeze(token_S1, [1]), *logprobs]
 
 

@@ -1,6 +1,6 @@
 """Sequences of token ids in the rows' tokens: what a row ends with, and which n-grams it has had.
 
-Sequences are int64 [Q, W], those shorter than W padded with -1 on the left; of the rows' own tokens, -1 is none.
+Sequences are a row's own, int64 [S, Q, W], those shorter than W padded with -1 on the left; of tokens, -1 is none.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ def last_tokens(op: OpBuilder, parts: tuple[ir.Value, ...], length_1: ir.Value) 
     return op.Slice(op.Concat(_nothing(op, parts[0], length_1), *ends, axis=1), from_1, [_END], [1])
 
 
-def ending_with(op: OpBuilder, tokens_SW: ir.Value, sequences_QW: ir.Value) -> ir.Value:
-    """Which rows end with which sequences: bool [S, Q]; with one of `NONE` alone, all do."""
-    equal_SQW = op.Equal(op.Unsqueeze(tokens_SW, [1]), sequences_QW)
-    return _all(op, op.Or(equal_SQW, op.Less(sequences_QW, 0)))
+def ending_with(op: OpBuilder, tokens_SW: ir.Value, sequences_SQW: ir.Value) -> ir.Value:
+    """Which rows end with which of their sequences: bool [S, Q]; with one of `NONE` alone, all do."""
+    equal_SQW = op.Equal(op.Unsqueeze(tokens_SW, [1]), sequences_SQW)
+    return _all(op, op.Or(equal_SQW, op.Less(sequences_SQW, 0)))
 
 
-def last_of(op: OpBuilder, sequences_QW: ir.Value) -> ir.Value:
-    """The sequences' last ids, int64 [Q]; `NONE` for what is no sequence."""
-    return op.Gather(sequences_QW, -1, axis=1)
+def last_of(op: OpBuilder, sequences_SQW: ir.Value) -> ir.Value:
+    """The sequences' last ids, int64 [S, Q]; `NONE` for what is no sequence."""
+    return op.Gather(sequences_SQW, -1, axis=2)
 
 
-def without_last(op: OpBuilder, sequences_QW: ir.Value) -> ir.Value:
-    """What stands before the sequences' last ids, int64 [Q, W]."""
-    none_Q1 = op.Expand(NONE, op.Concat(op.Shape(sequences_QW, start=0, end=1), [1], axis=0))
-    return op.Concat(none_Q1, op.Slice(sequences_QW, [0], [-1], [1]), axis=1)
+def without_last(op: OpBuilder, sequences_SQW: ir.Value) -> ir.Value:
+    """What stands before the sequences' last ids, int64 [S, Q, W]."""
+    none_SQ1 = op.Expand(NONE, op.Concat(op.Shape(sequences_SQW, start=0, end=2), [1], axis=0))
+    return op.Concat(none_SQ1, op.Slice(sequences_SQW, [0], [-1], [2]), axis=2)
 
 
 def completing_again(op: OpBuilder, text_SL: ir.Value, size_S1: ir.Value) -> ir.Value:

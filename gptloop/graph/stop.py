@@ -1,17 +1,19 @@
 """The end of a row: which tokens are padding from there on, and whether any row goes on.
 
-A row ends with an end of text, or with the token that completes a stop sequence. Of that, generated tokens count only.
+A row ends with an end of text, or with the token that completes a stop sequence, of which generated tokens count only;
+or with the last token that its prompt asked for, where the call goes on for another one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import onnx_ir as ir
 from onnxscript import OpBuilder
 
 from gptloop import names
+from gptloop.graph.call import NO_STEP
 from gptloop.graph.sampling import Drawn
 from gptloop.graph.scope import branches
 from gptloop.graph.sequences import ending_with, last_of, last_tokens
@@ -30,24 +32,37 @@ class Stopped(NamedTuple):
 class Stop(NamedTuple):
     """What ends a call's rows."""
 
-    eos_token_ids: ir.Value  # int64 [E]
-    sequences_QW: ir.Value  # int64, as gptloop.graph.sequences has them
-    pad_token_id: ir.Value  # int64 [1]
-    has_end: ir.Value  # bool [], whether there is an end of text at all
+    eos_SE: ir.Value  # int64; -1 alone in a row without an end of text
+    sequences_SQW: ir.Value  # int64, as gptloop.graph.sequences has them
+    pad_S: ir.Value  # int64
+    limit_S: ir.Value  # int64, the step from which on a row gets padding, as `step_limit` has it
     has_sequences: ir.Value  # bool [], whether there are stop sequences
-    active: ir.Value  # bool [], whether there is either
+    active: ir.Value  # bool [], whether a row may end before the call does
 
     @classmethod
-    def read(cls, op: OpBuilder, inputs: Mapping[str, ir.Value]) -> Stop:
-        """From the graph's inputs by name."""
-        eos_token_ids, sequences_QW = inputs[names.EOS_TOKEN_IDS], inputs[names.STOP_SEQUENCES]
+    def read(
+        cls,
+        op: OpBuilder,
+        inputs: Mapping[str, ir.Value],
+        limit_S: ir.Value,
+        to_rows: Callable[[ir.Value], ir.Value],
+    ) -> Stop:
+        """From the graph's inputs by name; the other arguments as `Stop` and `Processors.read` have them."""
+        eos_SE, sequences_SQW = to_rows(inputs[names.EOS_TOKEN_IDS]), to_rows(inputs[names.STOP_SEQUENCES])
+        # One of the row's own stands in for what follows them, so that it forbids no token.
+        last_S1 = op.ReduceMax(eos_SE, [1], keepdims=1)
+        eos_SE = op.Where(op.Less(eos_SE, 0), last_S1, eos_SE)
         has_end, has_sequences = (
-            op.GreaterOrEqual(op.ReduceMax(ids, keepdims=0), 0) for ids in (eos_token_ids, last_of(op, sequences_QW))
+            op.GreaterOrEqual(op.ReduceMax(ids, keepdims=0), 0) for ids in (last_S1, last_of(op, sequences_SQW))
         )
-        active = op.Or(has_end, has_sequences)
-        return cls(eos_token_ids, sequences_QW, inputs[names.PAD_TOKEN_ID], has_end, has_sequences, active)
+        unequal = op.Less(op.ReduceMin(limit_S, keepdims=0), NO_STEP)
+        active = op.Or(op.Or(has_end, has_sequences), unequal)
+        pad_S = op.Squeeze(to_rows(inputs[names.PAD_TOKEN_ID]), [1])
+        return cls(eos_SE, sequences_SQW, pad_S, limit_S, has_sequences, active)
 
-    def apply(self, op: OpBuilder, drawn: Drawn, ended_S: ir.Value, generated: tuple[ir.Value, ...]) -> Stopped:
+    def apply(
+        self, op: OpBuilder, drawn: Drawn, ended_S: ir.Value, step: ir.Value, generated: tuple[ir.Value, ...]
+    ) -> Stopped:
         """Pad the rows that have ended before this step, and see which end with it.
 
         Without anything that ends a row, the branch that is taken has no condition to compute.
@@ -56,15 +71,18 @@ class Stop(NamedTuple):
             op: Operators of the graph that the step stands in.
             drawn: The step's tokens.
             ended_S: bool, the rows that have ended.
+            step: int64 [], its number, counted from the call's first.
             generated: int64 [S, T], what the rows have generated before, if anything.
         """
 
         def with_end(op: OpBuilder) -> list[ir.Value]:
-            token_S = op.Where(ended_S, self.pad_token_id, drawn.token)
+            token_S = op.Where(ended_S, self.pad_S, drawn.token)
             logprobs = [op.Where(ended_S, 0.0, x) for x in (drawn.logprob, drawn.raw_logprob)]
             token_S1 = op.Unsqueeze(token_S, [1])
-            is_end_S = _any(op, op.Equal(token_S1, self.eos_token_ids))
-            now_S = op.Or(op.Or(ended_S, is_end_S), self._completing(op, (*generated, token_S1)))
+            is_end_S = _any(op, op.Equal(token_S1, self.eos_SE))
+            has_all_S = op.LessOrEqual(self.limit_S, op.Add(step, 1))
+            has_end_S = op.Or(is_end_S, self._completing(op, (*generated, token_S1)))
+            now_S = op.Or(op.Or(ended_S, has_all_S), has_end_S)
             running = op.ReduceMax(op.Cast(op.Not(now_S), to=_I32), keepdims=0)
             return [token_S, *logprobs, now_S, op.Cast(running, to=_BOOL)]
 
@@ -79,9 +97,9 @@ class Stop(NamedTuple):
         """Which rows' generated tokens end with a stop sequence: bool [S]."""
 
         def completing(op: OpBuilder) -> list[ir.Value]:
-            tokens_SW = last_tokens(op, generated, op.Shape(self.sequences_QW, start=1, end=2))
-            complete_SQ = ending_with(op, tokens_SW, self.sequences_QW)
-            return [_any(op, op.And(complete_SQ, op.GreaterOrEqual(last_of(op, self.sequences_QW), 0)))]
+            tokens_SW = last_tokens(op, generated, op.Shape(self.sequences_SQW, start=2, end=3))
+            complete_SQ = ending_with(op, tokens_SW, self.sequences_SQW)
+            return [_any(op, op.And(complete_SQ, op.GreaterOrEqual(last_of(op, self.sequences_SQW), 0)))]
 
         def none(op: OpBuilder) -> list[ir.Value]:
             return [op.Expand(False, op.Shape(generated[-1], start=0, end=1))]

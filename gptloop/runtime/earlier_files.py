@@ -40,7 +40,10 @@ def fitted(feeds: Feeds, inputs: Mapping[str, Sequence[int | str | None]], path:
     fitting: Feeds = {}
     for name, value in feeds.items():
         if name in inputs:
-            fitting[name] = _one_for_all(name, value, path) if tuple(inputs[name]) == (1,) else value
+            one_for_all = tuple(inputs[name]) == (1,) or len(inputs[name]) < value.ndim
+            fitting[name] = _one_for_all(name, value, path) if one_for_all else value
+            if len(inputs[name]) < value.ndim:
+                fitting[name] = fitting[name][0]
         elif (value != OFF[name]).any():
             raise ValueError(f"{path} has no input {name}: export it again")
     return fitting

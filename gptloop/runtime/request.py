@@ -13,13 +13,14 @@ from typing import Any, Protocol, Unpack
 import numpy as np
 import numpy.typing as npt
 
+from gptloop import names
 from gptloop.runtime import settings
 from gptloop.runtime.arguments import Arguments, with_defaults
 from gptloop.runtime.token_ids import Ids, biases, one_or_several, padded, sequences, token_id
 from gptloop.values import per_prompt, shape_of, shape_text, shown, whole_number
 
 SEED_MAX = 2**63 - 1
-CANDIDATES_MAX = 2**31 - 1  # the graph counts them in int32
+CANDIDATES_MAX = names.CANDIDATES_MAX
 
 
 class Bounds(Protocol):

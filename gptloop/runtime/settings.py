@@ -12,13 +12,14 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from gptloop import names
 from gptloop.values import float32, number, per_prompt, whole_number
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Integers: TypeAlias = npt.NDArray[np.int64]
 
-TEMPERATURE_MIN, TEMPERATURE_MAX = 1e-5, 1e38  # beyond them, a float32 logit over the temperature may overflow
-PENALTY_MIN, PENALTY_MAX = 1e-5, 1e5  # likewise for a penalized logit
+TEMPERATURE_MIN, TEMPERATURE_MAX = names.TEMPERATURE_BOUNDS
+PENALTY_MIN, PENALTY_MAX = names.PENALTY_BOUNDS
 
 
 def temperature(value: Any, prompts: int) -> Floats:

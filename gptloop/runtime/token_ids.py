@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gptloop import names
 from gptloop.values import number, shape_of, shown, whole_number
 
 Ids = tuple[int, ...]
 
 NO_SEQUENCES = np.array([[-1]])
-BIAS_MAX = 1e9  # a penalty and a temperature at their bounds leave the sum within float32
+BIAS_MAX = names.BIAS_MAX
 
 
 def token_id(name: str, value: Any, vocab_size: int) -> int:

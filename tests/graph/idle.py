@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import onnx_ir as ir
 from onnxscript import OpBuilder
 
 from gptloop import names
+from gptloop.graph.call import Call, per_row
 from gptloop.graph.processors import Processors
 from gptloop.graph.sampling import Processing
 
@@ -22,10 +25,10 @@ def idle_processing(op: OpBuilder) -> Processing:
         names.MIN_NEW_TOKENS: ids(0),
         names.REPETITION_PENALTY: op.Constant(value_floats=[1.0]),
         names.NO_REPEAT_NGRAM_SIZE: ids(0),
-        names.SEQUENCE_BIAS_IDS: op.Unsqueeze(ids(-1), [0]),
-        names.SEQUENCE_BIAS: op.Constant(value_floats=[0.0]),
-        names.EOS_TOKEN_IDS: ids(-1),
+        names.SEQUENCE_BIAS_IDS: op.Unsqueeze(ids(-1), [0, 1]),
+        names.SEQUENCE_BIAS: op.Unsqueeze(op.Constant(value_floats=[0.0]), [0]),
     }
-    has_end = op.Cast(op.Constant(value_int=0), to=ir.DataType.BOOL)
-    processors = Processors.read(op, off, has_end, lambda x: op.Reshape(x, [0, -1]))
+    one = ids(1)
+    to_rows = functools.partial(per_row, op, Call(B=one, R=one, P=one, N=one))
+    processors = Processors.read(op, off, op.Unsqueeze(ids(-1), [0]), 0, to_rows)
     return Processing(processors, op.Constant(value_int=0), ())

@@ -5,6 +5,7 @@ As a graph of its own, with prompts padded on the left; Hugging Face processes e
 
 from __future__ import annotations
 
+import functools
 from math import inf
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from transformers import GenerationConfig, GPT2LMHeadModel
 
 from gptloop import names
+from gptloop.graph.call import Call, per_row
 from gptloop.graph.logits import Logits
 from gptloop.graph.processors import Processors
 from gptloop.reference import processors as reference
@@ -32,9 +34,9 @@ INPUTS = {
     names.MIN_NEW_TOKENS: ("INT64", [1]),
     names.REPETITION_PENALTY: ("FLOAT", ["S"]),
     names.NO_REPEAT_NGRAM_SIZE: ("INT64", ["S"]),
-    names.SEQUENCE_BIAS_IDS: ("INT64", ["Q", "W"]),
-    names.SEQUENCE_BIAS: ("FLOAT", ["Q"]),
-    names.EOS_TOKEN_IDS: ("INT64", ["E"]),
+    names.SEQUENCE_BIAS_IDS: ("INT64", [1, "Q", "W"]),
+    names.SEQUENCE_BIAS: ("FLOAT", [1, "Q"]),
+    names.EOS_TOKEN_IDS: ("INT64", [1, "E"]),
 }
 ids = st.integers(0, V - 1)
 a_sequence = st.lists(ids, min_size=1, max_size=4)
@@ -46,11 +48,10 @@ def graph(small_graph):
     """Processors as a graph: logits [S, V] of a scale [S, 1], generated tokens [S, T] -> logits [S, V]."""
 
     def trace(op, logits, scale, generated, *values):
-        has_end = op.GreaterOrEqual(op.ReduceMax(values[-1], keepdims=0), 0)
         inputs = dict(zip(INPUTS, values, strict=True))
-        rows_1 = op.Shape(scale, start=0, end=1)
-        to_rows = lambda x: op.Reshape(x, op.Concat(rows_1, [-1], axis=0))  # noqa: E731
-        processors = Processors.read(op, inputs, has_end, to_rows)
+        one = op.Constant(value_ints=[1])
+        to_rows = functools.partial(per_row, op, Call(B=op.Shape(scale, start=0, end=1), R=one, P=one, N=one))
+        processors = Processors.read(op, inputs, to_rows(inputs[names.EOS_TOKEN_IDS]), 0, to_rows)
         step = op.Squeeze(op.Shape(generated, start=1, end=2), [0])
         found = processors.apply(op, Logits(logits, scale), step, (generated,)).scaled(op)
         return [found, processors.needed(op, step)]

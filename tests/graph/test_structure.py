@@ -46,8 +46,8 @@ def test_one_more_concat_per_layer_fails_and_says_which_lines_to_change(exported
     line = 1 + BUDGET.read_text().splitlines().index(f"nodes_per_layer = {layer_nodes}")
     place = f"tests/graph/structure.toml, line {line}, [fp32] nodes_per_layer"
     assert nodes == f"nodes_per_layer: {layer_nodes} -> {layer_nodes + 1}; if that is meant, change {place}"
-    assert gpt2_bytes.startswith(f"file_bytes_gpt2: {fp32_budget['file_bytes_gpt2']} -> 498")
-    assert tiny_bytes.startswith(f"file_bytes_tiny: {fp32_budget['file_bytes_tiny']} -> 58")
+    assert gpt2_bytes.startswith(f"file_bytes_gpt2: {fp32_budget['file_bytes_gpt2']} -> ")
+    assert tiny_bytes.startswith(f"file_bytes_tiny: {fp32_budget['file_bytes_tiny']} -> ")
 
 
 def test_a_line_of_the_second_precision_is_found_in_its_own_table(fp32_budget):

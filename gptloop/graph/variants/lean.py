@@ -97,5 +97,5 @@ def _call(builder: GraphBuilder, ids: ir.Value, R: ir.Value, max_new_tokens: int
     if max_new_tokens is None:
         with scope(op, "uniforms"):
             uniforms_NS1 = uniforms(op, seed, call)
-        call = call._replace(N=on_host(op, call, call.N))
+        call = call._replace(N=on_host(op, call.B, call.N))
     return call, uniforms_NS1
