@@ -15,13 +15,12 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from gptloop import names
+from gptloop.runtime import batches
 from gptloop.runtime.memory import check_results
 from gptloop.runtime.onnx_loop import OnnxLoop
 from gptloop.runtime.request import CANDIDATES_MAX
 from gptloop.runtime.tokenizer import open_tokenizer
 from gptloop.values import whole_number
-
-ROWS = 64  # candidates generated at once: those of a long list of prompts would fill the memory with their KV caches
 
 
 class Candidate(NamedTuple):
@@ -82,19 +81,19 @@ class Completer:
             ValueError: As `tokenizer`; or if a text is empty and the model has no start of text, or is no Unicode.
             FileNotFoundError: As `tokenizer`.
         """
-        for number, text in enumerate(texts, 1):
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                lone = f"U+{ord(text[error.start]):04X}"
-                raise ValueError(
-                    f"prompt {number} is no text: {lone} at {error.start + 1} is half a character"
-                ) from error
-        prompts = [self.tokenizer.encode(text).ids or self.bos_token_ids[:1] for text in texts]
-        for number, ids in enumerate(prompts, 1):
-            if not ids:
-                raise ValueError(f"prompt {number} is empty, and the model has no bos_token_id to start from")
-        return prompts
+        return [self.encode_one(f"prompt {number}", text) for number, text in enumerate(texts, 1)]
+
+    def encode_one(self, name: str, text: str) -> list[int]:
+        """As `encode`, of one text; `name` is what to call it in an error."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            lone = f"U+{ord(text[error.start]):04X}"
+            raise ValueError(f"{name} is no text: {lone} at {error.start + 1} is half a character") from error
+        ids = self.tokenizer.encode(text).ids or self.bos_token_ids[:1]
+        if not ids:
+            raise ValueError(f"{name} is empty, and the model has no bos_token_id to start from")
+        return ids
 
     def complete(
         self,
@@ -106,7 +105,9 @@ class Completer:
         decode: bool = True,
         **settings: Any,
     ) -> Iterator[list[Candidate]]:
-        """The candidates of each prompt, in order, generated some prompts at a time while they are asked for.
+        """The candidates of each prompt, in order, generated while they are asked for.
+
+        Prompts of nearly equal length are generated together, and wait for their turn.
 
         Args:
             prompts: Token ids, at least one each.
@@ -121,17 +122,83 @@ class Completer:
                 several prompts is to blame for names its number.
         """
         settings |= {"num_return_sequences": num_return_sequences, "eos_token_id": eos_token_ids}
+        self.check_settings(seed=seed, **settings)
         for number, ids in enumerate(prompts, 1):
             try:
-                self.loop.check([ids], seed=seed + number - 1, **self._turn(settings))
+                self.check(ids, seed=seed + number - 1, **settings)
             except ValueError as error:
-                if not self._would_run(seed, settings):
-                    raise
                 blamed = f"prompt {number}: " if len(prompts) > 1 else ""
-                cut = self.truncate_left([ids], settings["max_new_tokens"])
-                hint = " (--truncate left cuts it)" if len(cut[0]) < len(ids) else ""
-                raise ValueError(f"{blamed}{error}{hint}") from error
-        return self._generate(prompts, seed, settings, self.tokenizer if decode else None)
+                raise ValueError(f"{blamed}{error}") from error
+        if decode:
+            _ = self.tokenizer  # raises now or never
+
+        def complete_batch(numbers: list[int]) -> list[list[Candidate]]:
+            seeds = [seed + number for number in numbers]
+            of_batch = [prompts[number] for number in numbers]
+            return self.complete_at_once(of_batch, seeds=seeds, decode=decode, **settings)
+
+        lengths, new_tokens = list(map(len, prompts)), settings["max_new_tokens"]
+        cut = batches.length_sorted(lengths, candidates=num_return_sequences, new_tokens=new_tokens)
+        return batches.in_input_order(cut, complete_batch)
+
+    def check_settings(self, *, seed: int, **settings: Any) -> None:
+        """Refuse what `complete_at_once` would refuse for any prompt; raises as `OnnxLoop.generate`."""
+        self.loop.check([[0]], seed=seed, **self._turn(settings))
+
+    def check(self, ids: Sequence[int], *, seed: int, **settings: Any) -> None:
+        """Refuse a prompt that `complete_at_once` would refuse, with settings that are right in themselves.
+
+        Raises:
+            ValueError: As `OnnxLoop.generate`.
+        """
+        try:
+            self.loop.check([ids], seed=seed, **self._turn(settings))
+        except ValueError as error:
+            cut = self.truncate_left([ids], settings["max_new_tokens"])
+            hint = " (--truncate left cuts it)" if len(cut[0]) < len(ids) else ""
+            raise ValueError(f"{error}{hint}") from error
+
+    def complete_at_once(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        seeds: Sequence[int],
+        num_return_sequences: int,
+        eos_token_id: Sequence[int],
+        decode: bool,
+        **settings: Any,
+    ) -> list[list[Candidate]]:
+        """The candidates of each prompt; all prompts go through the model together, of many candidates some at a time.
+
+        Args:
+            prompts: Token ids, at least one each.
+            seeds: Of each prompt.
+            num_return_sequences: Candidates of each prompt.
+            eos_token_id: What ends a candidate.
+            decode: Whether the candidates' text is wanted.
+            settings: Others of `OnnxLoop.generate`.
+
+        Raises:
+            ValueError: As `OnnxLoop.generate`.
+        """
+        input_ids, attention_mask = batches.left_padded(prompts)
+        tokenizer = self.tokenizer if decode else None
+        of_each: list[list[Candidate]] = [[] for _ in prompts]
+        for first_candidate in range(0, num_return_sequences, batches.ROWS):
+            generation = self.loop.generate(
+                input_ids,
+                attention_mask=attention_mask,
+                seed=seeds,
+                num_return_sequences=(R := min(batches.ROWS, num_return_sequences - first_candidate)),
+                first_candidate=first_candidate,
+                eos_token_id=eos_token_id,
+                return_logprobs=True,
+                **settings,
+            )
+            rows = zip(generation.tokens.tolist(), generation.logprobs, generation.raw_logprobs, strict=True)
+            for row, (tokens, *logprobs) in enumerate(rows):
+                of_each[row // R].append(_candidate(tokens, eos_token_id, tokenizer, *logprobs))
+        return of_each
 
     def truncate_left(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[Sequence[int]]:
         """The prompts' last tokens, as many as leave room for so many new ones; unchanged if there is no room."""
@@ -142,44 +209,8 @@ class Completer:
         """The last turn of a prompt's candidates, which has their highest numbers."""
         R = whole_number("num_return_sequences", settings["num_return_sequences"], 1, CANDIDATES_MAX)
         check_results(R, 1 if settings["eos_token_id"] else settings["max_new_tokens"])
-        first = (R - 1) // ROWS * ROWS
+        first = (R - 1) // batches.ROWS * batches.ROWS
         return {**settings, "num_return_sequences": R - first, "first_candidate": first}
-
-    def _would_run(self, seed: int, settings: dict[str, Any]) -> bool:
-        """Whether nothing is wrong with the settings themselves."""
-        try:
-            self.loop.check([[0]], seed=seed, **self._turn(settings))
-        except ValueError:
-            return False
-        return True
-
-    def _generate(
-        self, prompts: Sequence[Sequence[int]], seed: int, settings: dict[str, Any], tokenizer: Tokenizer | None
-    ) -> Iterator[list[Candidate]]:
-        R = settings["num_return_sequences"]
-        at_once = max(1, ROWS // R)
-        for first in range(0, len(prompts), at_once):
-            input_ids, attention_mask = left_padded(prompts[first : first + at_once])
-            call = {"attention_mask": attention_mask, "seed": list(range(seed + first, seed + first + len(input_ids)))}
-            of_each: list[list[Candidate]] = [[] for _ in input_ids]
-            for first_candidate in range(0, R, ROWS):  # more than one turn where there is one prompt
-                turn = {"num_return_sequences": min(ROWS, R - first_candidate), "first_candidate": first_candidate}
-                generation = self.loop.generate(input_ids, return_logprobs=True, **{**settings, **call, **turn})
-                rows = zip(generation.tokens.tolist(), generation.logprobs, generation.raw_logprobs, strict=True)
-                for row, (tokens, *logprobs) in enumerate(rows):
-                    candidate = _candidate(tokens, settings["eos_token_id"], tokenizer, *logprobs)
-                    of_each[row // turn["num_return_sequences"]].append(candidate)
-            yield from of_each
-
-
-def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Prompts as one array, and where in it they are: `input_ids` and `attention_mask`, int64 [B, P] each."""
-    P = max(map(len, prompts))
-    ids, mask = (np.zeros((len(prompts), P), dtype=np.int64) for _ in range(2))
-    for row, prompt in enumerate(prompts):
-        ids[row, P - len(prompt) :] = prompt
-        mask[row, P - len(prompt) :] = 1
-    return ids, mask
 
 
 def _candidate(
