@@ -1,4 +1,4 @@
-"""The command line: `gptloop export`, `generate`, `evaluate` and `inspect`.
+"""The command line: `gptloop export`, `generate`, `batch`, `evaluate` and `inspect`.
 
 Parses and prints; the work is elsewhere. One module a command; `ending` has the exit codes.
 """
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from gptloop.cli import ending
+from gptloop.cli.batch import add_batch
 from gptloop.cli.evaluate import add_evaluate
 from gptloop.cli.export import add_export
 from gptloop.cli.generate import add_generate
@@ -58,6 +59,7 @@ def _parser() -> _Parser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_export(commands.add_parser("export", help="write a checkpoint as one ONNX model that generates"))
     add_generate(commands.add_parser("generate", help="continue texts with an exported model"))
+    add_batch(commands.add_parser("batch", help="continue every prompt of a file, on one machine or many"))
     add_evaluate(
         commands.add_parser("evaluate", help="what a model file's precision costs on a text, against its source")
     )

@@ -46,6 +46,12 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     packed("--no-prepack", action="store_true", help="leave the weights in the mapped file: opens at once, slower")
     packed("--huge-pages", action="store_true", help="on the CPU, move the weights to huge pages: opens later, faster")
 
+    add_sampling(parser)
+    parser.set_defaults(run=run)
+
+
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+    """The settings of a call."""
     sampling = parser.add_argument_group("sampling", "as in Hugging Face's generate")
 
     def setting(*names: str, type_: type, help_: str, metavar: str, default: Any = argparse.SUPPRESS) -> None:
@@ -64,7 +70,6 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     sampling.add_argument(
         "--seed", type=int, help="of the first prompt, one more for each further one (default: a fresh one)"
     )
-    parser.set_defaults(run=run)
 
 
 def _ids(text: str) -> list[int]:
@@ -109,7 +114,7 @@ def run(options: argparse.Namespace) -> None:
     for index, candidates in enumerate(completions):
         if options.json:
             prompt = {"prompt": texts[index]} if texts else {}
-            facts = [{key: fact for key, fact in c._asdict().items() if fact is not None} for c in candidates]
+            facts = [candidate.facts() for candidate in candidates]
             print(strict_json({**prompt, "prompt_ids": prompts[index], "seed": seed + index, "candidates": facts}))
         else:
             _print_text(index, candidates, texts, raw=options.raw or not sys.stdout.isatty())

@@ -57,6 +57,28 @@ def length_sorted(lengths: Sequence[int], *, candidates: int, new_tokens: int) -
     return batches[::-1]
 
 
+def padded_length(length: int, at_most: int) -> int:
+    """The length that a prompt is padded to where that may depend on nothing else: about a quarter more, or `at_most`.
+
+    A row's shape decides in which order floating-point sums are made. Where all prompts of a batch have the same padded
+    length, each gives the same bits whatever the others are.
+    """
+    grain = max(8, 2 ** (length.bit_length() - 3))
+    return min(-(-length // grain) * grain, at_most)
+
+
+def of_padded_length(lengths: Sequence[int], *, candidates: int, at_most: int) -> list[list[int]]:
+    """Cut the prompts into batches of one `padded_length` each; else as `length_sorted`."""
+    of_length: dict[int, list[int]] = {}
+    for number, length in enumerate(lengths):
+        of_length.setdefault(padded_length(length, at_most), []).append(number)
+    cut = []
+    for length in sorted(of_length, reverse=True):
+        most = max(1, min(ROWS // candidates, PROMPT_TOKENS // length))
+        cut += [of_length[length][first : first + most] for first in range(0, len(of_length[length]), most)]
+    return cut
+
+
 def in_input_order(batches: Iterable[list[int]], run: Callable[[list[int]], Iterable[Result]]) -> Iterator[Result]:
     """What `run` makes of each prompt, from number 0 on; a batch is run when the first of its results is asked for."""
     batch_of = {number: batch for batch in batches for number in batch}
@@ -67,9 +89,14 @@ def in_input_order(batches: Iterable[list[int]], run: Callable[[list[int]], Iter
         yield waiting.pop(number)
 
 
-def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Prompts as one array, and where in it they are: `input_ids` and `attention_mask`, int64 [B, P] each."""
-    P = max(map(len, prompts))
+def left_padded(
+    prompts: Sequence[Sequence[int]], at_least: int = 0
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Prompts as one array, and where in it they are: `input_ids` and `attention_mask`, int64 [B, P] each.
+
+    P is the length of the longest one, or `at_least`.
+    """
+    P = max(at_least, *map(len, prompts))
     ids, mask = (np.zeros((len(prompts), P), dtype=np.int64) for _ in range(2))
     for row, prompt in enumerate(prompts):
         ids[row, P - len(prompt) :] = prompt

@@ -40,6 +40,10 @@ class Candidate(NamedTuple):
     logprob: float
     raw_logprob: float
 
+    def facts(self) -> dict[str, Any]:
+        """By name, as JSON has them; without what is None."""
+        return {name: fact for name, fact in self._asdict().items() if fact is not None}
+
 
 class Completer:
     """An exported model and the tokenizer beside it.
@@ -166,6 +170,7 @@ class Completer:
         num_return_sequences: int,
         eos_token_id: Sequence[int],
         decode: bool,
+        padded_length: int = 0,
         **settings: Any,
     ) -> list[list[Candidate]]:
         """The candidates of each prompt; all prompts go through the model together, of many candidates some at a time.
@@ -176,12 +181,13 @@ class Completer:
             num_return_sequences: Candidates of each prompt.
             eos_token_id: What ends a candidate.
             decode: Whether the candidates' text is wanted.
+            padded_length: What to pad all prompts to; the longest one's length where that is more.
             settings: Others of `OnnxLoop.generate`.
 
         Raises:
             ValueError: As `OnnxLoop.generate`.
         """
-        input_ids, attention_mask = batches.left_padded(prompts)
+        input_ids, attention_mask = batches.left_padded(prompts, padded_length)
         tokenizer = self.tokenizer if decode else None
         of_each: list[list[Candidate]] = [[] for _ in prompts]
         for first_candidate in range(0, num_return_sequences, batches.ROWS):
