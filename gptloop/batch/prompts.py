@@ -118,12 +118,13 @@ def _rows(path: Path) -> Iterator[bytes]:
 
 def _parquet(path: Path) -> Any:
     try:
-        import pyarrow.parquet as pq  # noqa: PLC0415  (an extra)
+        import pyarrow as pa  # noqa: PLC0415  (an extra)
+        import pyarrow.parquet as pq  # noqa: PLC0415
     except ImportError as error:
         raise ValueError(PARQUET_MISSING) from error
     try:
         file = pq.ParquetFile(path)
-    except pq.lib.ArrowException as error:
+    except pa.ArrowException as error:
         raise ValueError(f"{path} is truncated or no Parquet file: {error}") from error
     if not set(COLUMNS) & set(file.schema_arrow.names):
         names = ", ".join(file.schema_arrow.names)
