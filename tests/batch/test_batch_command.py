@@ -1,6 +1,8 @@
 """`gptloop batch`: its files, its results and what it refuses."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -86,6 +88,17 @@ def test_a_line_that_fills_the_memory_is_an_error(trained, source, batch, tmp_pa
     output = tmp_path / "results.jsonl"
     assert batch(trained.path, source, "-o", output, *SETTINGS)[0] == 0
     assert [record.get("error") for record in records(output)] == [None, "longer than 100 bytes", None]
+
+
+def test_the_example_of_the_document_ranks_the_candidates(undisturbed, tmp_path, monkeypatch):
+    document = Path(__file__).parents[2] / "docs" / "batch.md"
+    (example,) = re.findall(r"^```python\n(.*?)^```$", document.read_text(), flags=re.M | re.S)
+    (tmp_path / "results.jsonl").write_bytes(undisturbed.results)
+    monkeypatch.chdir(tmp_path)
+    exec(example, {})
+    for result, best in zip(records(Path("results.jsonl")), records(Path("best.jsonl")), strict=True):
+        candidates = result.get("candidates", [])
+        assert sorted(c["raw_logprob"] for c in candidates) == [c["raw_logprob"] for c in reversed(best["best"])]
 
 
 # Parquet
