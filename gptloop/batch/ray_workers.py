@@ -20,6 +20,7 @@ from typing import Any
 from gptloop import names
 from gptloop.batch.plan import Batch, Record, generated
 
+START_S = 60  # or the first to load would take all batches of a small file
 AHEAD = 2  # batches that a worker has, so that it need not wait for the next one
 Say = Callable[[str], None]
 
@@ -115,9 +116,7 @@ class RayWorkers:
         workers = self._workers or len(cpus)
         threads = self._threads or max(1, min(cpus, default=0) // math.ceil(workers / max(1, len(cpus))))
         if workers > (room := sum(number // threads for number in cpus)) or not workers:
-            raise ValueError(
-                f"workers must be at most {room} with {threads} threads each on this cluster, got {workers}"
-            )
+            raise ValueError(f"workers must be 1 to {room} on this cluster, with {threads} threads each, got {workers}")
         path, graph_sha256, sampling, device = self._of_worker
         actor = self._ray.remote(Worker).options(
             num_cpus=threads, num_gpus=int(device == "cuda"), scheduling_strategy="SPREAD", max_restarts=0
@@ -128,6 +127,7 @@ class RayWorkers:
         running: dict[Any, tuple[Any, Batch | None]] = {worker.open.remote(): (worker, None) for worker in workers}
         alive, idle = set(workers), collections.deque[Any]()
         returned: list[Batch] = []  # by lost workers
+        self._ray.wait(list(running), num_returns=len(running), timeout=START_S)
         while True:
             while idle and (batch := returned.pop() if returned else next(missing, None)):
                 worker = idle.popleft()
