@@ -55,7 +55,8 @@ def test_a_killed_node_costs_nothing_but_time(undisturbed, cluster, tmp_path):
     output = tmp_path / "results.jsonl"
     journal = output.with_name(output.name + SUFFIX)
     node = cluster.add_node(num_cpus=1, object_store_memory=10**8)
-    process = start(undisturbed, output, cluster.address)
+    cluster.wait_for_nodes()
+    process = start(undisturbed, output, cluster.address, "--workers", "2")
     while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
         time.sleep(0.01)
     process.send_signal(signal.SIGSTOP)
