@@ -16,7 +16,7 @@ from typing import Any
 from gptloop.batch.plan import Record
 from gptloop.batch.prompts import PARQUET, PARQUET_MISSING
 from gptloop.console import strict_json
-from gptloop.runtime.completer import Candidate
+from gptloop.runtime.candidate import Candidate
 
 ROWS_OF_A_GROUP = 1024
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import secrets
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,8 @@ from gptloop.cli.stream import print_as_it_comes, print_by_line, print_json
 from gptloop.console import lines_of_stdin, printable, strict_json, text_of_argument
 
 if TYPE_CHECKING:
-    from gptloop.runtime.completer import Candidate, Completer
+    from gptloop.runtime.candidate import Candidate
+    from gptloop.runtime.text_stream import Piece
 
 FRESH_SEEDS = 2**31  # short enough to type again, and within what every runtime takes
 MAX_NEW_TOKENS = 20  # the command's own default; the others are the call's
@@ -105,6 +106,7 @@ def run(options: argparse.Namespace) -> None:
     """Generate and print, some prompts at a time."""
     from gptloop.runtime.completer import Completer  # noqa: PLC0415  (export does not need ONNX Runtime)
     from gptloop.runtime.onnx_loop import OnnxLoop  # noqa: PLC0415
+    from gptloop.runtime.text_stream import stream_text  # noqa: PLC0415
 
     if bool(options.prompts) == bool(options.ids):
         raise ValueError("give either texts (- for those on standard input) or token ids (--ids 1,2,3)")
@@ -130,21 +132,26 @@ def run(options: argparse.Namespace) -> None:
         "timeout_s": options.timeout,
         **{name: getattr(options, name) for name in SETTINGS if name in options},
     }
-    generate = _stream if options.stream else _complete
+    if options.stream:
+        streams = [stream_text(completer, ids, seed=seed + index, **call) for index, ids in enumerate(prompts)]
+    else:
+        completions = completer.complete(prompts, seed=seed, **call)
     if options.seed is None and call.get("temperature", 1) > 0:
         print(f"gptloop: seed {seed}", file=sys.stderr)
-    generate(completer, prompts, texts, seed, call, options)
+    if options.stream:
+        _print_streams(streams, call.get("num_return_sequences", 1), options)
+    else:
+        _print_completions(completions, prompts, texts, seed, options)
 
 
-def _complete(
-    completer: Completer,
+def _print_completions(
+    completions: Iterable[Sequence[Candidate]],
     prompts: Sequence[Sequence[int]],
     texts: list[str],
     seed: int,
-    call: dict[str, Any],
     options: argparse.Namespace,
 ) -> None:
-    for index, candidates in enumerate(completer.complete(prompts, seed=seed, **call)):
+    for index, candidates in enumerate(completions):
         if options.json:
             prompt = {"prompt": texts[index]} if texts else {}
             facts = [candidate.facts() for candidate in candidates]
@@ -153,22 +160,12 @@ def _complete(
             _print_text(index, candidates, texts, raw=options.raw or not sys.stdout.isatty())
 
 
-def _stream(
-    completer: Completer,
-    prompts: Sequence[Sequence[int]],
-    texts: list[str],
-    seed: int,
-    call: dict[str, Any],
-    options: argparse.Namespace,
-) -> None:
-    from gptloop.runtime.text_stream import stream_text  # noqa: PLC0415
-
+def _print_streams(streams: Sequence[Iterable[Piece]], candidates: int, options: argparse.Namespace) -> None:
     raw = options.raw or not sys.stdout.isatty()
-    streams = [stream_text(completer, ids, seed=seed + index, **call) for index, ids in enumerate(prompts)]
     for number, pieces in enumerate(streams, 1):
         if options.json:
             print_json(pieces, number)
-        elif len(prompts) == 1 and call.get("num_return_sequences", 1) == 1:
+        elif len(streams) * candidates == 1:
             print_as_it_comes(pieces, raw=raw)
         else:
             print_by_line(pieces, number, raw=raw)

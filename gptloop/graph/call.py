@@ -9,7 +9,7 @@ from onnxscript import OpBuilder
 
 from gptloop.graph import threefry
 
-NO_STEP = 2**31 - 1  # later than any; OpenVINO narrows int64 to 32 bits
+NO_STEP = 2**24  # later than any; OpenVINO narrows int64 to 32 bits, and to float32 on the way
 
 
 class Call(NamedTuple):

@@ -80,7 +80,7 @@ class _Checks:
         self._bounds: dict[str, tuple[Any, Any]] = {
             names.INPUT_IDS: (0, last_id),
             names.MAX_NEW_TOKENS: (1, op.Sub(config.n_positions, P)),
-            names.MIN_NEW_TOKENS: (0, self.given[names.MAX_NEW_TOKENS]),
+            names.MIN_NEW_TOKENS: (0, config.n_positions),  # of a generation, of which a call may be a part
             names.NUM_RETURN_SEQUENCES: (1, names.CANDIDATES_MAX),
             names.FIRST_CANDIDATE: (0, op.Sub(names.CANDIDATES_MAX, self.given[names.NUM_RETURN_SEQUENCES])),
             names.TOP_K: (0, config.vocab_size),
@@ -97,7 +97,7 @@ class _Checks:
     def of(self, name: str) -> ir.Value:
         """Whether an input's values are within its bounds: bool, of the input's shape."""
         special: dict[str, Callable[[ir.Value], ir.Value]] = {
-            names.ATTENTION_MASK: self._pads_left,
+            names.ATTENTION_MASK: self._is_mask,
             names.TEMPERATURE: self._is_temperature,
             names.TOP_P: lambda x: self._op.And(self._op.Greater(x, 0.0), self._op.LessOrEqual(x, 1.0)),
         }
@@ -117,14 +117,11 @@ class _Checks:
     def _is_temperature(self, x: ir.Value) -> ir.Value:
         return self._op.Or(self._op.Equal(x, 0.0), self._within(x, *names.TEMPERATURE_BOUNDS))
 
-    def _pads_left(self, mask_BP: ir.Value) -> ir.Value:
-        """0s, then at least one 1; a row is good or bad as a whole."""
-        op = self._op
-        one_B1 = op.Expand(1, op.Concat(op.Shape(mask_BP, start=0, end=1), [1], axis=0))
-        next_BP = op.Concat(op.Slice(mask_BP, [1], [2**31 - 1], [1]), one_B1, axis=1)
-        last_B1 = op.Slice(mask_BP, [-1], [2**31 - 1], [1])
-        good_BP = op.And(op.And(self._within(mask_BP, 0, 1), op.LessOrEqual(mask_BP, next_BP)), op.Equal(last_B1, 1))
-        return op.Unsqueeze(self.all_of(good_BP), [1])
+    def _is_mask(self, mask_BP: ir.Value) -> ir.Value:
+        """0s and 1s, the last a 1; a row is good or bad as a whole."""
+        last_B1 = self._op.Slice(mask_BP, [-1], [2**31 - 1], [1])
+        good_BP = self._op.And(self._within(mask_BP, 0, 1), self._op.Equal(last_B1, 1))
+        return self._op.Unsqueeze(self.all_of(good_BP), [1])
 
 
 _SIZES = (names.MAX_NEW_TOKENS, names.MIN_NEW_TOKENS, names.NUM_RETURN_SEQUENCES, names.FIRST_CANDIDATE, names.TOP_K)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, Unpack, overload
 
 import numpy as np
@@ -32,12 +33,6 @@ from gptloop.values import whole_number
 
 OUTPUTS = (names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS)
 ON_HOST = (names.TOP_K, names.NUM_RETURN_SEQUENCES)  # inputs that are sizes of tensors
-
-
-class _Bounds:
-    def __init__(self, config: dict[str, Any]):
-        self.vocab_size: int = config["vocab_size"]
-        self.n_positions: int = config["n_positions"]
 
 
 class OnnxLoop(Loop):
@@ -83,7 +78,7 @@ class OnnxLoop(Loop):
         )
         self._weights = self.session.weights
         self._config = json.loads(self.metadata[names.META_CONFIG])
-        super().__init__(_Bounds(self._config))
+        super().__init__(SimpleNamespace(**self._config))
         self.flavor = self.metadata.get(names.META_FLAVOR, "standard")
         fixed = self.metadata.get(names.META_MAX_NEW_TOKENS)
         self._max_new_tokens = None if fixed is None else int(fixed)

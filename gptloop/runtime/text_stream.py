@@ -6,12 +6,11 @@ Knows a row's tokens and what ends it; no terminal.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+from gptloop.runtime.candidate import Ended
 from gptloop.runtime.completer import Completer
 from gptloop.runtime.stop_text import REPLACEMENT, StopTexts
-
-Ended = Literal["eos", "stop", "length"]
 
 
 class Piece(NamedTuple):

@@ -11,7 +11,8 @@ import pytest
 from command_line import error_of, json_of, text_of
 
 from gptloop.cli import main
-from gptloop.runtime.completer import Candidate, Completer
+from gptloop.runtime.candidate import Candidate
+from gptloop.runtime.completer import Completer
 
 BARE = {"HOME": "/proc/none", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 GREEDY = ["--temperature", "0", "--max-new-tokens", "2"]

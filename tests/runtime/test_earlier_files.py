@@ -23,7 +23,7 @@ def earlier(tiny_model, tmp_path_factory):
     """Its graph has no such inputs, here made constants, and one min_p for all prompts."""
     path = export(tiny_model(), tmp_path_factory.mktemp("earlier") / "model.onnx", single_file=True)
     model = onnx.load(path)
-    shapes = {"sequence_bias_ids": (1, 1), "stop_sequences": (1, 1)}
+    shapes = {"sequence_bias_ids": (1, 1, 1), "stop_sequences": (1, 1, 1), "sequence_bias": (1, 1)}
     for value in [value for value in model.graph.input if value.name in OFF]:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
         off = np.full(shapes.get(value.name, (1,)), OFF[value.name], dtype)
