@@ -9,6 +9,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import gptloop
@@ -181,11 +182,17 @@ def folder_with_gpt2(tiny_model, tmp_path, monkeypatch):
 
 def test_the_python_examples_run_and_agree(folder_with_gpt2):
     (readme,) = blocks(README.read_text(encoding="utf-8"), "python")
-    (usage,) = blocks(USAGE.read_text(encoding="utf-8"), "python")
+    stream, prefix, runtime = blocks(USAGE.read_text(encoding="utf-8"), "python")
     ours, others = {}, {}
     exec(readme, ours)
-    exec(usage, others)
+    exec(stream, ours)
+    exec(prefix, ours)
+    exec(runtime, others)
     assert ours["tokens"].shape == (5, 20)
+    assert [piece.shape for piece in ours["pieces"]] == [(5, 8), (5, 8), (5, 4)]
+    assert np.concatenate(ours["pieces"], axis=1).tolist() == ours["tokens"].tolist()
+    whole = [[464, 3139, 286, 4881, 318], [464, 3139, 286, 9486, 318]]
+    assert ours["answers"].tolist() == ours["loop"].generate(whole, max_new_tokens=10).tolist()
     assert others["tokens"].reshape(5, 20).tolist() == ours["tokens"].tolist()
 
 
@@ -195,7 +202,7 @@ def test_the_readmes_command_lines_run(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(seeded.SIZES, "gpt2", {"n_layer": 1, "n_embd": 16, "n_head": 2, "vocab_size": 31})
     monkeypatch.chdir(tmp_path)
     lines = re.findall(r"^\$ gptloop (.*)$", README.read_text(encoding="utf-8"), flags=re.M)
-    assert len(lines) == 6
+    assert len(lines) == 7
     for line in lines:
         assert main(shlex.split(line, comments=True)) == 0, capsys.readouterr().err
 
