@@ -56,7 +56,7 @@ def send_load(process: Process, files: Files, side: str, case: GatedCase, work: 
         torch=torch,
         device=work.device,
         threads=work.threads,
-        ids=_ids(files, case).tolist(),
+        ids=case_ids(files, case).tolist(),
         arguments=arguments(case.workload, case.workload.max_new_tokens, greedy=False),
     )
 
@@ -76,7 +76,7 @@ def _load(process: Process, files: Files, side: str, case: GatedCase, work: Work
     return process.receive()
 
 
-def _ids(files: Files, case: GatedCase) -> Tokens:
+def case_ids(files: Files, case: GatedCase) -> Tokens:
     return prompt_ids(case.workload, GPT2Config.from_pretrained(files.checkpoint(case.size)).vocab_size)
 
 
@@ -86,7 +86,7 @@ def _disparity(files: Files, case: GatedCase, tokens: Mapping[str, Mapping[str, 
     At fp32 both sides have the tokens of the working tree's PyTorch loop. An int8 graph may have its own: the change's
     is asked for the quality that the suite asks for; the base's passed that when it was the change.
     """
-    checkpoint, ids = files.checkpoint(case.size), _ids(files, case)
+    checkpoint, ids = files.checkpoint(case.size), case_ids(files, case)
     call = arguments(case.workload, case.workload.max_new_tokens, greedy=False)
     expected = TorchLoop(checkpoint, device=device).generate(ids, **call)
     side = "change"
