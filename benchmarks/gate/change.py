@@ -20,14 +20,14 @@ from benchmarks.command.checkout import ROOT, worktree
 from benchmarks.command.ending import Parser, print_result, run, say_after, whole
 from benchmarks.gate.comparison import compare
 from benchmarks.gate.outputs import Outputs
-from benchmarks.gate.work import work_of
+from benchmarks.gate.work import PROCESSES, work_of
 from gptloop.report import append_text, write_files
 from gptloop.report.budgets import read_budgets
 from gptloop.report.calibration import find_calibration
 from gptloop.report.machine import machine_of
 from gptloop.report.verdicts import FEWEST_PROCESSES, exit_code
 
-PROCESSES, ROUNDS = 5, 6  # where the machine was not calibrated
+ROUNDS = 6
 EXPLAIN = ("slower", "all", "none")
 
 

@@ -75,8 +75,8 @@ def judge_peaks(
             floor = calibration.memory_floor(
                 case, processes=len(peaks), cases=len(budgets.memory), assumed=budgets.memory_floor
             )
-        sides = ([one[case][side] for one in peaks] for side in ("base", "change"))
-        verdicts.append(judge_memory(case, *sides, budgets, floor))
+        base, change = ([one[case][side] for one in peaks] for side in ("base", "change"))
+        verdicts.append(judge_memory(case, base, change, budgets, floor))
     return verdicts
 
 
@@ -112,8 +112,8 @@ def _trouble(pairs: Pairs, kept: Pairs, wanted: int, budgets: Budgets) -> str | 
     if len(kept) == len(pairs) or len(kept) >= wanted:
         return None
     return (
-        f"the PyTorch loop beside it moved by up to {percent_text(control_drift(pairs)[1])[1:]} from process to process, "
-        f"in {len(pairs) - len(kept)} of {len(pairs)} pairs by more than the "
+        f"the PyTorch loop beside it moved by up to {percent_text(control_drift(pairs)[1])[1:]} from process to "
+        f"process, in {len(pairs) - len(kept)} of {len(pairs)} pairs by more than the "
         f"{percent_text(np.log1p(budgets.drift))[1:]} allowed as drift: the machine was disturbed. Measure again"
     )
 
@@ -121,9 +121,7 @@ def _trouble(pairs: Pairs, kept: Pairs, wanted: int, budgets: Budgets) -> str | 
 def _floor(case: str, processes: int, budgets: Budgets, calibration: Calibration | None) -> Floor:
     if calibration is None:
         return assumed_floor(budgets.paired_floor, processes)
-    return calibration.paired_floor(
-        case, processes=processes, cases=len(budgets.cases), assumed=budgets.paired_floor
-    )
+    return calibration.paired_floor(case, processes=processes, cases=len(budgets.cases), assumed=budgets.paired_floor)
 
 
 def _median(rounds: Sequence[Sequence[float]]) -> float:

@@ -15,9 +15,10 @@ from benchmarks.gate.work import CONTROL
 from gptloop.report import ReportError, write_files
 from gptloop.report.budgets import Budgets
 from gptloop.report.explanation_text import explanations_markdown
-from gptloop.report.gate_page import MARK, gate_html
+from gptloop.report.gate_page import gate_html
 from gptloop.report.junit import junit_error, junit_xml
 from gptloop.report.machine import Machine
+from gptloop.report.mark import MARK, check_replaceable
 from gptloop.report.markdown import escape
 from gptloop.report.records import read_record
 from gptloop.report.text import duration_text, hardware_text
@@ -25,7 +26,6 @@ from gptloop.report.verdict_text import verdicts_table, verdicts_text
 from gptloop.report.verdicts import percent_text
 
 TITLE = "Regression gate: change against base"
-_HEAD_BYTES = 1000  # within which a file's mark stands
 
 
 class Outputs:
@@ -47,22 +47,18 @@ class Outputs:
         Raises:
             ReportError: If something else stands in the place of one, or two have one place.
         """
-        paths = [path for path in (self._record, self._markdown, self._html, self._junit) if path]
-        for path in paths:
-            if not path.parent.is_dir():
-                raise ReportError(f"{path.parent}: no such folder")
-            if sum(path.resolve() == other.resolve() for other in paths) > 1:
+        others = [path for path in (self._markdown, self._html, self._junit) if path]
+        for path in (self._record, *others):
+            if sum(path.resolve() == other.resolve() for other in (self._record, *others)) > 1:
                 raise ReportError(f"{path}: cannot hold two of --output, --markdown, --html and --junit")
-            if os.path.lexists(path) and not self._is_ours(path):
-                raise ReportError(f"{path}: stands there already, and is no saved comparison: name another file")
-
-    def _is_ours(self, path: Path) -> bool:
-        if not path.is_file():
-            return False
-        if path == self._record:
-            return read_record(path).values.get("gptloop_kind") == "change"
-        with path.open("rb") as file:
-            return MARK.encode() in file.read(_HEAD_BYTES)
+        if not self._record.parent.is_dir():
+            raise ReportError(f"{self._record.parent}: no such folder")
+        if os.path.lexists(self._record) and not _is_record(self._record):
+            raise ReportError(
+                f"{self._record}: stands there already, and is no saved comparison: name another --output"
+            )
+        for path in others:
+            check_replaceable(path)
 
     def write(self, record: Mapping[str, Any], found: Comparison, here: Machine, budgets: Budgets) -> str:
         """Write what was asked for.
@@ -89,6 +85,10 @@ class Outputs:
                 write_files(path.parent, {path.name: content})
 
 
+def _is_record(path: Path) -> bool:
+    return path.is_file() and read_record(path).values.get("gptloop_kind") == "change"
+
+
 def markdown(facts: Sequence[str], found: Comparison, budgets: Budgets) -> str:
     """What a person reads of a comparison."""
     parts = [
@@ -111,8 +111,8 @@ def _facts(record: Mapping[str, Any], here: Machine, budgets: Budgets) -> list[s
     pairs = record["pairs"]
     again = f" ({record['wanted']} could not be judged)" if len(pairs) > record["wanted"] else ""
     facts = [
-        f"ONNX loop of {change['id'][:10]}{dirty} against {base['id'][:10]}, {len(pairs)} pairs of fresh processes{again}, "
-        f"{record['rounds']} rounds of alternating calls each, seeded random weights; {hardware_text(here)}.",
+        f"ONNX loop of {change['id'][:10]}{dirty} against {base['id'][:10]}, {len(pairs)} pairs of fresh processes"
+        f"{again}, {record['rounds']} rounds of alternating calls each, seeded random weights; {hardware_text(here)}.",
         *(["Tiny models (--smoke): the times mean nothing."] if record["smoke"] else []),
     ]
     if pairs:
@@ -121,6 +121,6 @@ def _facts(record: Mapping[str, Any], here: Machine, budgets: Budgets) -> list[s
         facts.append(
             f"Control: the PyTorch loop ({CONTROL.name}) took {duration_text(middle_s)}; from process to process it "
             f"moved by up to {percent_text(drift)[1:]} (limit {percent_text(np.log1p(budgets.drift))[1:]}"
-            f"{f', beyond which {aside} of {len(pairs)} pairs were' if aside else ''})."
+            f"{f', {aside} of {len(pairs)} pairs by more' if aside else ''})."
         )
     return facts

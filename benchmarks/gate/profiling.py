@@ -87,8 +87,8 @@ def _groups(nodes: Sequence[Event], own_us: Sequence[float]) -> Iterator[dict[st
         runs[_id(one)].append(index)
     alike: dict[tuple[str, str, tuple[str, ...]], list[list[int]]] = defaultdict(list)
     for (name, operator), of_node in runs.items():
-        inputs = [nodes[index]["args"].get("input_type_shape", []) for index in of_node]
-        alike[_place(name), operator, _signature(inputs)].append(of_node)
+        read = [nodes[index]["args"].get("input_type_shape", []) for index in of_node]
+        alike[_place(name), operator, _signature(read)].append(of_node)
     for (place, operator, inputs), of_nodes in alike.items():
         indices = [index for of_node in of_nodes for index in of_node]
         yield {
@@ -140,8 +140,8 @@ def _signature(runs: Sequence[Sequence[Mapping[str, Sequence[int]]]]) -> tuple[s
 
 def _merged(shapes: Sequence[Mapping[str, Sequence[int]]]) -> str:
     dtypes = sorted({dtype for shape in shapes for dtype in shape})
-    dims = [list(dims) for shape in shapes for dims in shape.values()]
+    dims = [list(of_shape) for shape in shapes for of_shape in shape.values()]
     if len({len(one) for one in dims}) != 1:
         return f"{'|'.join(dtypes)}[...]"
-    spans = [str(min(axis)) if min(axis) == max(axis) else f"{min(axis)}..{max(axis)}" for axis in zip(*dims, strict=True)]
+    spans = ["..".join(map(str, sorted({min(axis), max(axis)}))) for axis in zip(*dims, strict=True)]
     return f"{'|'.join(dtypes)}[{','.join(spans)}]"

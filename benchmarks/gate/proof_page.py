@@ -8,7 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gate.proof import DRAWS, FEWEST_CAUGHT, MOST_FALSE_ALARMS, SLOWER, Proof, prove
+from benchmarks.gate.proof import (
+    DRAWS,
+    FEWEST_CAUGHT,
+    MOST_FALSE_ALARMS,
+    MOST_UNSTABLE,
+    SLOWER,
+    Proof,
+    prove,
+    unstable_shares,
+)
+from benchmarks.gate.work import PROCESSES
 from gptloop.report import ReportError
 from gptloop.report.budgets import Budgets
 from gptloop.report.calibration import PROOF, Calibration, check_pair
@@ -21,8 +31,13 @@ from gptloop.report.verdicts import percent_text
 BLOCK = "proof"  # the name of its marks in a page
 
 
-def rendered(path: Path, budgets: Budgets) -> str:
+def rendered(path: Path, budgets: Budgets, processes: int | None = None) -> str:
     """The result of a saved proof, in Markdown.
+
+    Args:
+        path: The proof.
+        budgets: The gated cases.
+        processes: Pairs of a suite run; what the calibration asks for unless given.
 
     Raises:
         ReportError: If the file is no finished proof of the gated cases.
@@ -40,7 +55,9 @@ def rendered(path: Path, budgets: Budgets) -> str:
         for index, pair in enumerate(pairs, 1):
             check_pair(f"{path}: pair {index}", pair)
         calibration = Calibration(path.name, here, pairs[:calibrating])
-        proof = prove(pairs[calibrating:], calibration, budgets, settings["processes"])
+        wanted = min(processes or calibration.processes_needed(budgets), testing)
+        proof = prove(pairs[calibrating:], calibration, budgets, wanted)
+        again, unstable = unstable_shares(pairs[calibrating:], calibration, budgets, PROCESSES)
         minutes = sum(pair["wall_s"] for pair in pairs) / 60
         rest_s = max(pair["rest_s"] for pair in pairs)
         shares = _added_shares(pairs[calibrating:])
@@ -55,8 +72,11 @@ def rendered(path: Path, budgets: Budgets) -> str:
             f"of fresh processes to calibrate, then {testing} to test, {rounds} rounds each, in "
             f"{minutes:.0f} minutes. The raw pairs are in [{path.name}](../reports/{path.name}); this text was made of "
             "them by `python -m benchmarks.prove --render`.",
-            f"Of {DRAWS} suite runs of {settings['processes']} pairs each, drawn from the {testing} test pairs:",
+            f"Of {DRAWS} suite runs of {wanted} pairs each ({_why(processes)}), drawn from the {testing} test pairs; "
+            f"one that cannot be judged goes on to {min(2 * wanted, testing)}:",
             _suite_table(proof),
+            f"Of {PROCESSES} pairs, with which a machine without a calibration begins, {_share(again)} of suite runs "
+            f"cannot be judged, and of {2 * PROCESSES} pairs {_share(unstable)}.",
             _cases_table(proof, testing),
             f"{conclusion(proof)} The work added took {shares} of a call. After a call, threads spun for up to "
             f"{rest_s * 1e3:.0f} ms before the other side had its turn.",
@@ -64,11 +84,16 @@ def rendered(path: Path, budgets: Budgets) -> str:
     )
 
 
+def _why(processes: int | None) -> str:
+    return "as asked for" if processes else "what the calibration asks for"
+
+
 def conclusion(proof: Proof) -> str:
     """Whether the targets are met, and if not, which are not."""
     if proof.holds:
         return "**Every target is met on this machine.**"
     short = [f"{_share(proof.false_alarms)} false alarms"] * (proof.false_alarms > MOST_FALSE_ALARMS)
+    short += [f"{_share(proof.unstable)} unstable"] * (proof.unstable > MOST_UNSTABLE)
     for name, case in proof.cases.items():
         for arm, least in FEWEST_CAUGHT.items():
             if case.regressions[arm] < least:
@@ -94,7 +119,8 @@ def _suite_table(proof: Proof) -> str:
     rows = [
         ["false alarm: regression in any case", _share(proof.false_alarms), f"at most {_share(MOST_FALSE_ALARMS)}"],
         ["improved in any case", _share(proof.falsely_improved), "-"],
-        ["unstable in any case", _share(proof.unstable), "-"],
+        ["measured again, as nothing could be judged", _share(proof.measured_again), "-"],
+        ["unstable in any case, in the end", _share(proof.unstable), f"at most {_share(MOST_UNSTABLE)}"],
     ]
     return table(["suite run without a change", "share", "target"], rows, "lrr")
 

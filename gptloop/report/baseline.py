@@ -95,7 +95,9 @@ class Judged:
             lines.append("**Not gated: the baseline is from another machine, so the numbers below only inform.**")
         lines.append(verdicts_table(self.verdicts))
         if any(one.value is Value.REGRESSION for one in self.verdicts):
-            lines.append(f"What changed, operator by operator: `python -m benchmarks.change --base {self.base_commit}`.")
+            lines.append(
+                f"What changed, operator by operator: `python -m benchmarks.change --base {self.base_commit}`."
+            )
         return "\n\n".join(lines)
 
 
@@ -193,9 +195,9 @@ def _judge_memory(case: str, base: pd.DataFrame, run: pd.DataFrame, budgets: Bud
     before, now = find_row(base, case), find_row(run, case)
     if before is None or now is None or (reason := _not_comparable(before, now)):
         return missing(case, budgets.memory[case], _absent(before, now) or reason, Quantity.MEMORY)
-    peaks = [[None if pd.isna(row["peak_memory_bytes"]) else row["peak_memory_bytes"]] for row in (before, now)]
+    peaks = [None if pd.isna(row["peak_memory_bytes"]) else row["peak_memory_bytes"] for row in (before, now)]
     trouble = None if same_machine else _ANOTHER_MACHINE
-    return judge_memory(case, *peaks, budgets, assumed_floor(budgets.memory_floor), trouble)
+    return judge_memory(case, peaks[:1], peaks[1:], budgets, assumed_floor(budgets.memory_floor), trouble)
 
 
 def _absent(before: Row | None, now: Row | None) -> str:

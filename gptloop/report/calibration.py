@@ -36,13 +36,13 @@ class Calibration:
         name: The file, for the reader.
         machine: Where they were measured.
         pairs: As `benchmarks.gate.pair` records them.
-        memory: Peak memory in bytes by case and side, as `benchmarks.gate.memory` records it; may be empty.
+        peaks: Peak memory in bytes by case and side, as `benchmarks.gate.memory` records it; may be empty.
     """
 
     name: str
     machine: Machine
     pairs: Sequence[Pair]
-    memory: Sequence[Pair] = ()
+    peaks: Sequence[Pair] = ()
 
     def paired_floor(self, case: str, *, processes: int, cases: int, assumed: float) -> Floor:
         """Of change against base, in so many pairs of processes; the assumed one (a fraction) for an unknown case."""
@@ -53,16 +53,17 @@ class Calibration:
 
     def memory_floor(self, case: str, *, processes: int, cases: int, assumed: float) -> Floor:
         """The same of peak memory."""
-        sides = [of_case for one in self.memory if (of_case := one.get(case))]
+        sides = [of_case for one in self.peaks if (of_case := one.get(case))]
         if len(sides) < 2:
             return assumed_floor(assumed, processes)
         effects = memory_effects([one["base"] for one in sides], [one["change"] for one in sides])
         return Floor(paired_noise_floor(effects, processes=processes, cases=cases), True, processes)
 
     def processes_needed(self, budgets: Budgets) -> int:
-        """The fewest pairs that see a slowdown of the resolution in 19 of 20 runs, in each case; `MOST_PROCESSES` if none do.
+        """The fewest pairs that see a slowdown of the resolution in 19 of 20 runs of each case.
 
-        The spread that they expect is larger than the calibration's by its own standard error.
+        They expect a spread that is larger than the calibration's by its own standard error. Where not even
+        `MOST_PROCESSES` do, these.
         """
         for processes in range(FEWEST_PROCESSES, MOST_PROCESSES):
             if all(self._sees(case, processes, budgets) for case in budgets.cases):
@@ -141,10 +142,10 @@ def _calibration(path: Path, record: Record, machine: Machine) -> Calibration | 
         return None
     for index, pair in enumerate(pairs, 1):
         check_pair(f"{path}: pair {index}", pair)
-    memory = record.field_or("memory", RECORDS, [])
-    for index, one in enumerate(memory, 1):
-        cases = Record(f"{path}: memory {index}", one)
+    peaks = record.field_or("peaks", RECORDS, [])
+    for index, one in enumerate(peaks, 1):
+        cases = Record(f"{path}: peaks {index}", one)
         for case in cases.values:
             for side in ("base", "change"):
                 cases.record(case).field(side, COUNT)
-    return Calibration(path.name, machine, pairs, memory)
+    return Calibration(path.name, machine, pairs, peaks)

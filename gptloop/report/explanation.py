@@ -5,6 +5,7 @@ Knows profiles as `benchmarks.gate.profiling` reads them; nothing of how they we
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -36,7 +37,7 @@ def explain(case: str, base: Profile, change: Profile) -> dict[str, Any]:
     """
     places = _compared(base, change, lambda group: (group["place"], group["operator"]))
     operators = _compared(base, change, lambda group: (group["operator"],))
-    shapes = _compared(base, change, lambda group: (group["operator"], ", ".join(group["inputs"])))
+    shapes = _compared(base, change, lambda group: (group["operator"], _listed_shapes(group["inputs"])))
     found = {
         "case": case,
         "base_s": base["seconds"],
@@ -47,15 +48,13 @@ def explain(case: str, base: Profile, change: Profile) -> dict[str, Any]:
         "vanished": [_named(row, "place", "operator") for row in places if _more_nodes(row) < 0],
         "unpacked": _unpacked(base, change, places),
         "packed": _unpacked(change, base, places),
-        "memory": {
-            name: {"base": base[name], "change": change[name]} for name in ("arena_bytes", "peak_memory_bytes")
-        },
+        "memory": {name: {"base": base[name], "change": change[name]} for name in ("arena_bytes", "peak_memory_bytes")},
     }
     return found | {"culprits": _culprits(found)}
 
 
 def _compared(base: Profile, change: Profile, key: Callable[[Group], tuple[str, ...]]) -> Rows:
-    """Groups of both sides summed by a key, what changed most first; what is the same on both sides in time is there."""
+    """Groups of both sides summed by a key, what changed most first."""
     sums: dict[tuple[str, ...], dict[str, dict[str, Any]]] = defaultdict(
         lambda: {side: dict.fromkeys(_COUNTS, 0) for side in ("base", "change")}
     )
@@ -68,6 +67,12 @@ def _compared(base: Profile, change: Profile, key: Callable[[Group], tuple[str, 
         for name, sides in sums.items()
     ]
     return sorted(rows, key=lambda row: (-abs(row["slower_s"]), row["key"]))
+
+
+def _listed_shapes(inputs: Sequence[str]) -> str:
+    """What a node reads, those alike in a row once: `2 float[8,64]`."""
+    alike = [(shape, len(list(group))) for shape, group in itertools.groupby(inputs)]
+    return ", ".join(f"{count} {shape}" if count > 1 else shape for shape, count in alike)
 
 
 def _named(row: Mapping[str, Any], *names: str) -> dict[str, Any]:
@@ -91,7 +96,9 @@ def _unpacked(base: Profile, change: Profile, places: Rows) -> Rows:
         before, now = (read[side].get(row["key"], []) for side in ("base", "change"))
         if len(before) != len(now) or not (more := sum(map(len, now)) - sum(map(len, before))) > 0:
             continue
-        weights = sorted({shape for inputs in now for shape in inputs} - {shape for inputs in before for shape in inputs})
+        weights = sorted(
+            {shape for inputs in now for shape in inputs} - {shape for inputs in before for shape in inputs}
+        )
         rows.append(_named(row, "place", "operator") | {"weights": weights, "products": more})
     return rows
 

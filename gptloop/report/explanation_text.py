@@ -33,17 +33,18 @@ def shape_cells(found: Mapping[str, Any]) -> list[list[str]]:
 
 def memory_cells(found: Mapping[str, Any]) -> list[list[str]]:
     """Rows of `MEMORY_HEADERS`."""
-    return [
-        [words, *(DASH if (count := found["memory"][name][side]) is None else bytes_text(count) for side in ("base", "change"))]
-        for name, words in _MEMORY.items()
-    ]
+    rows = []
+    for name, words in _MEMORY.items():
+        counts = (found["memory"][name][side] for side in ("base", "change"))
+        rows.append([words, *(DASH if count is None else bytes_text(count) for count in counts)])
+    return rows
 
 
 def profiled_text(found: Mapping[str, Any]) -> str:
     """What was profiled, and what the profiler makes of times."""
     return (
-        f"One call under ONNX Runtime's profiler took {_ms(found['base_s'])} in the base and {_ms(found['change_s'])} in "
-        "the change. The profiler takes time itself, most of all with many small nodes."
+        f"One call under ONNX Runtime's profiler took {_ms(found['base_s'])} in the base and {_ms(found['change_s'])} "
+        "in the change. The profiler takes time itself, most of all with many small nodes."
     )
 
 
@@ -54,7 +55,9 @@ def _one(found: Mapping[str, Any]) -> str:
         table(SHAPE_HEADERS, shape_cells(found), "llrrrrr"),
         table(MEMORY_HEADERS, memory_cells(found), "lrr"),
     ]
-    folded = "\n\n".join(["<details>", "<summary>Time by operator, by shape, and memory</summary>", *tables, "</details>"])
+    folded = "\n\n".join(
+        ["<details>", "<summary>Time by operator, by shape, and memory</summary>", *tables, "</details>"]
+    )
     return "\n\n".join([f"### {escape(found['case'])}", causes, escape(profiled_text(found)), folded])
 
 

@@ -16,10 +16,9 @@ from gptloop.report.explanation_text import (
     profiled_text,
     shape_cells,
 )
+from gptloop.report.mark import MARK
 from gptloop.report.verdict_text import HEADERS, conclusion_text, verdict_cells
 from gptloop.report.verdicts import Quantity, Verdict
-
-MARK = "gptloop regression gate"  # in each file of the gate's that may be replaced by its next one
 
 
 def gate_html(

@@ -4,13 +4,36 @@ The format has no schema of its own; this keeps to the elements and attributes t
 has (junit-10.xsd).
 """
 
+import contextlib
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
+from gptloop.report.disk import write_files
+from gptloop.report.mark import MARK, check_replaceable
 from gptloop.report.verdicts import Value, Verdict
 
-SUITE = "gptloop regression gate"
 _OUTCOMES = {Value.REGRESSION: "failure", Value.MISSING: "error", Value.UNSTABLE: "error"}
+
+
+@contextlib.contextmanager
+def junit_file(path: Path | None) -> Iterator[Callable[[Sequence[Verdict]], None]]:
+    """Gives what writes verdicts into a file, if there is one; where the block raises, the file holds that as an error.
+
+    So that a file of an earlier run never passes for this one's.
+
+    Raises:
+        ReportError: If something that is not the gate's stands there.
+    """
+    if path is None:
+        yield lambda _: None
+        return
+    check_replaceable(path)
+    try:
+        yield lambda verdicts: write_files(path.parent, {path.name: junit_xml(verdicts)})
+    except BaseException as error:
+        write_files(path.parent, {path.name: junit_error(f"{type(error).__name__}: {error}")})
+        raise
 
 
 def junit_xml(verdicts: Sequence[Verdict]) -> bytes:
@@ -42,7 +65,7 @@ def junit_error(message: str) -> bytes:
 
 
 def _suite(counts: dict[str, int]) -> tuple[ET.Element, ET.Element]:
-    attributes = {"name": SUITE} | {name: str(count) for name, count in counts.items()}
+    attributes = {"name": MARK} | {name: str(count) for name, count in counts.items()}
     root = ET.Element("testsuites", attributes)
     return root, ET.SubElement(root, "testsuite", attributes)
 

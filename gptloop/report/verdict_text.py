@@ -8,7 +8,6 @@ from gptloop.report.verdicts import Quantity, Value, Verdict, budget_text, perce
 
 _WORSE = {Quantity.TIME: "slower", Quantity.MEMORY: "with more memory"}
 
-
 HEADERS = ("case", "verdict", "effect", "95 % interval", "noise floor", "budget", "base", "change")
 
 
@@ -19,6 +18,8 @@ def verdicts_text(verdicts: Sequence[Verdict]) -> str:
 
 def conclusion_text(verdicts: Sequence[Verdict]) -> str:
     """The same as plain text."""
+    if not verdicts:
+        return "Nothing was judged; that is not a pass."
     unjudged = [one for one in verdicts if one.value in (Value.MISSING, Value.UNSTABLE)]
     if any(one.value is Value.REGRESSION for one in verdicts):
         found = [
@@ -27,7 +28,7 @@ def conclusion_text(verdicts: Sequence[Verdict]) -> str:
             if (cases := [one.case for one in verdicts if (one.value, one.quantity) == (Value.REGRESSION, quantity)])
         ]
         return f"The gate fails: {'; '.join(found)}."
-    if unjudged or not verdicts:
+    if unjudged:
         names = list(dict.fromkeys(one.case for one in unjudged))
         return f"The gate cannot judge {_count(names)} ({', '.join(names)}); that is not a pass."
     names = list(dict.fromkeys(one.case for one in verdicts))
@@ -67,10 +68,10 @@ def verdict_cells(one: Verdict) -> list[str]:
     floor = DASH
     if one.floor:
         floor = f"{percent_text(one.floor.effect)[1:]}{'' if one.floor.calibrated else ' (assumed)'}"
-    shown, sides = duration_text, (one.base_s, one.change_s)
-    if one.quantity is Quantity.MEMORY:
-        shown, sides = bytes_text, (one.base_bytes, one.change_bytes)
-    values = [DASH if value is None else shown(value) for value in sides]
+    if one.quantity is Quantity.TIME:
+        values = [DASH if s is None else duration_text(s) for s in (one.base_s, one.change_s)]
+    else:
+        values = [DASH if count is None else bytes_text(count) for count in (one.base_bytes, one.change_bytes)]
     return [one.case, one.value.value, effect, interval, floor, budget_text(one.budget), *values]
 
 

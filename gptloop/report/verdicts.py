@@ -196,7 +196,8 @@ def _reason(
     if value is Value.IMPROVED:
         return f"{measured}: less by more than the {noise}. A stored baseline may be updated"
     if value is Value.UNSTABLE and floor.effect > np.log1p(resolution):
-        return f"{measured}: the {noise} is above the resolution of {budget_text(resolution)}. {_remedy(floor, resolution)}"
+        too_high = f"the {noise} is above the resolution of {budget_text(resolution)}"
+        return f"{measured}: {too_high}. {_remedy(floor, resolution)}"
     if value is Value.UNSTABLE:
         return (
             f"{measured}: the interval is too wide to tell a change that counts from none. Measure again on a quieter "
@@ -208,7 +209,9 @@ def _reason(
 def _remedy(floor: Floor, resolution: float) -> str:
     """What would bring a floor down to the resolution: it falls with the square root of the number of processes."""
     wanted = math.ceil(floor.processes * (floor.effect / np.log1p(resolution)) ** 2)
-    pins = "pin the cores (taskset, on cores kept free with isolcpus) or leave the machine to the gate, and calibrate it"
+    pins = (
+        "pin the cores (taskset, on cores kept free with isolcpus) or leave the machine to the gate, and calibrate it"
+    )
     if wanted > MOST_PROCESSES:
         return (
             f"More processes do not bring it down in reasonable time ({wanted} of each side would): {pins} again "

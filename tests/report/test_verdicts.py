@@ -11,6 +11,7 @@ from gptloop.report.calibration import CONTROL, find_calibration
 from gptloop.report.errors import ReportError
 from gptloop.report.machine import machine_of
 from gptloop.report.statistics import Estimate, paired_estimate
+from gptloop.report.verdict_text import verdicts_table, verdicts_text
 from gptloop.report.verdicts import (
     Floor,
     Value,
@@ -19,8 +20,6 @@ from gptloop.report.verdicts import (
     judge,
     missing,
     verdict,
-    verdicts_table,
-    verdicts_text,
 )
 
 BUDGETS = """
