@@ -74,7 +74,7 @@ class Outputs:
 
     def write_failure(self, error: BaseException) -> None:
         """Say in each file but the record that nothing was judged."""
-        reason = f"The gate ended before it could judge: {type(error).__name__}: {error}"
+        reason = f"The gate ended before it could judge ({type(error).__name__}: {error})."
         text = f"<!-- {MARK} -->\n# {TITLE}\n\n**{escape(reason)} That is not a pass.**\n"
         page = gate_html(TITLE, [reason], [], [])
         self._write(text.encode(), page.encode(), junit_error(reason))

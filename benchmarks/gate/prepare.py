@@ -28,7 +28,7 @@ def prepare(files: Files, work: Work, say: Say) -> dict[str, str]:
     """
     for size in sorted({case.size for case in (*work.cases, work.control)}):
         say(f"{size}: seeded random weights{', tiny' if work.smoke else ''}")
-        (_tiny_model() if work.smoke else random_model(size)).save_pretrained(files.checkpoint(size))
+        (tiny_model() if work.smoke else random_model(size)).save_pretrained(files.checkpoint(size))
     missing: dict[str, str] = {}
     tokens: dict[str, dict[str, Tokens]] = {}
     with processes(files.trees) as started:
@@ -103,7 +103,7 @@ def _disparity(files: Files, case: GatedCase, tokens: Mapping[str, Mapping[str, 
     return None
 
 
-def _tiny_model() -> GPT2LMHeadModel:
+def tiny_model() -> GPT2LMHeadModel:
     import torch  # noqa: PLC0415
 
     with torch.random.fork_rng(devices=[]):
