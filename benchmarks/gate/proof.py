@@ -125,10 +125,13 @@ def _goes(
     """Verdicts [cases, DRAWS] after each go: those that stand are kept, the others judged of all pairs so far."""
     rng = np.random.default_rng(0)
     runs = np.array([rng.permutation(len(pairs)) for _ in range(DRAWS)])
-    verdicts: list[Any] = []
-    for go in range(1, GOES + 1):
-        judged = _judged(effects, pairs, runs[:, : go * processes], calibration, budgets, wanted=processes)
-        verdicts.append(np.where(_undecided(verdicts[-1]), judged, verdicts[-1]) if verdicts else judged)
+    verdicts = [_judged(effects, pairs, runs[:, :processes], calibration, budgets, wanted=processes)]
+    for go in range(2, GOES + 1):
+        again = _undecided(verdicts[-1])
+        verdicts.append(verdicts[-1].copy())
+        verdicts[-1][:, again] = _judged(
+            effects, pairs, runs[again, : go * processes], calibration, budgets, wanted=processes
+        )
     return verdicts
 
 
