@@ -121,7 +121,7 @@ def _culprits(found: Mapping[str, Any]) -> list[str]:
     ]
     for word in ("appeared", "vanished"):
         for place in dict.fromkeys(row["place"] for row in found[word]):
-            rows = [row for row in found[word] if row["place"] == place]
+            rows = sorted((row for row in found[word] if row["place"] == place), key=lambda row: row["operator"])
             nodes = [f"{abs(_more_nodes(row))} {row['operator']}" for row in rows]
             said.append(f"{_listed(nodes)} {word} in {place}, {_more(sum(row['slower_s'] for row in rows))}.")
     of_place = {row["operator"] for row in (*found["unpacked"], *found["appeared"], *found["vanished"])}
