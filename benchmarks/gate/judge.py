@@ -14,13 +14,28 @@ from gptloop.report.budgets import Budgets
 from gptloop.report.calibration import Calibration, assumed_floor
 from gptloop.report.memory import judge_memory
 from gptloop.report.statistics import paired_estimate, process_effect
-from gptloop.report.verdicts import Floor, Quantity, Value, Verdict, exit_code, missing, percent_text, verdict
+from gptloop.report.verdicts import (
+    FEWEST_PROCESSES,
+    Floor,
+    Quantity,
+    Value,
+    Verdict,
+    exit_code,
+    missing,
+    percent_text,
+    verdict,
+)
 
 Pairs = Sequence[Mapping[str, Any]]
 
 
 def judge_pairs(
-    pairs: Pairs, lacking: Mapping[str, str], budgets: Budgets, calibration: Calibration | None, *, wanted: int
+    pairs: Pairs,
+    lacking: Mapping[str, str],
+    budgets: Budgets,
+    calibration: Calibration | None,
+    *,
+    wanted: int = FEWEST_PROCESSES,
 ) -> list[Verdict]:
     """Verdicts on the time of every gated case.
 

@@ -63,9 +63,8 @@ def write_report(
     compared = compare_cases(newest_cases(runs))
     if baseline and update_baseline:
         _update_baseline(runs, baseline, budgets, folder)
-    judged = None
-    if baseline and not update_baseline:  # the run that a baseline is made from says nothing against it
-        judged = judge_run(newest_run(runs), baseline, read_budgets(budgets), folder)
+    against = None if update_baseline else baseline  # a run says nothing against the baseline that is made from it
+    judged = judge_run(newest_run(runs), against, read_budgets(budgets), folder) if against else None
     summary = summary_markdown(compared, *([judged.markdown()] if judged else []))
     files = report_files(runs, compared, summary, notes, judged)
     pages = {}
