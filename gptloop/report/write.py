@@ -55,7 +55,7 @@ def write_report(
 
     Raises:
         ReportError: If something cannot be read, judged or written. Unless a page cannot be written, the report is as
-            it was; a baseline is replaced before it is judged against.
+            it was; a baseline is replaced before.
     """
     runs = read_runs(folder, say)
     notes = read_notes(folder, runs["run"])
