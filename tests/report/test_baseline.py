@@ -193,7 +193,7 @@ def test_options_that_need_a_baseline_say_so(tmp_path, capsys, option):
 
 
 def test_a_control_of_other_rounds_is_named_with_its_side(report, tmp_path, capsys):
-    older = suite()
+    older = suite(0.999, at="2026-11-22T00:00:00+00:00")
     older["benchmarks"][0]["stats"]["data"] = [2.0, 2.0]
     assert report(suite(), GATE, against=save(tmp_path / "elsewhere", older)) == 2
     assert verdicts(report.folder) == {"gpt2 8x1 onnx": "missing", "gpt2 1x1 onnx": "unchanged"}
