@@ -24,9 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0; 1 for a regression, where verdicts count, and for nothing else; 2 where no report could be
-        made, and then the report is as it was (a baseline is replaced before), where a page, the job's summary or standard
-        output could not be written, where a verdict that counts could not be reached, or for what nobody expected; 130 if
-        it was interrupted.
+        made, and then the report is as it was (a baseline is replaced before), where a page, the job's summary or
+        standard output could not be written, where a verdict that counts could not be reached, or for what nobody
+        expected; 130 if it was interrupted.
     """
     try:
         options = _options(arguments)
