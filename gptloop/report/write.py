@@ -55,7 +55,7 @@ def write_report(
 
     Raises:
         ReportError: If something cannot be read, judged or written. Unless a page cannot be written, the report is as
-            it was; a baseline is replaced before it is judged against.
+            it was; a baseline is replaced before.
     """
     runs = read_runs(folder, say)
     notes = read_notes(folder, runs["run"])
@@ -63,7 +63,8 @@ def write_report(
     compared = compare_cases(newest_cases(runs))
     if baseline and update_baseline:
         _update_baseline(runs, baseline, budgets, folder)
-    judged = judge_run(newest_run(runs), baseline, read_budgets(budgets), folder) if baseline else None
+    against = None if update_baseline else baseline  # a run says nothing against the baseline that is made from it
+    judged = judge_run(newest_run(runs), against, read_budgets(budgets), folder) if against else None
     summary = summary_markdown(compared, *([judged.markdown()] if judged else []))
     files = report_files(runs, compared, summary, notes, judged)
     pages = {}

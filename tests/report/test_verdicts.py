@@ -11,16 +11,16 @@ from gptloop.report.calibration import CONTROL, find_calibration
 from gptloop.report.errors import ReportError
 from gptloop.report.machine import machine_of
 from gptloop.report.statistics import Estimate, paired_estimate
+from gptloop.report.verdict_text import verdicts_table, verdicts_text
 from gptloop.report.verdicts import (
     Floor,
+    Quantity,
     Value,
     Verdict,
     exit_code,
     judge,
     missing,
     verdict,
-    verdicts_table,
-    verdicts_text,
 )
 
 BUDGETS = """
@@ -124,6 +124,40 @@ def test_an_assumed_floor_is_said_to_be_one(budgets):
     assert "4.0 % (assumed)" in table
 
 
+@pytest.mark.parametrize(
+    ("floor", "processes", "words"),
+    [
+        (
+            0.15,
+            5,
+            "11 processes of each side bring it down (python -m benchmarks.change --processes 11; this is with 5)",
+        ),
+        (0.52, 1, "20 processes of each side bring it down"),
+        (0.30, 5, "More processes do not bring it down in reasonable time (38 of each side would): pin the cores"),
+    ],
+)
+def test_a_floor_above_the_resolution_says_what_brings_it_down(budgets, floor, processes, words):
+    """It falls with the square root of the number of processes; log(1.1) is the resolution's."""
+    floor = Floor(np.log1p(floor), True, processes)
+    one = verdict("gpt2 8x1 onnx", percent(0, -1, 1), budgets, floor)
+    assert one.value is Value.UNSTABLE
+    assert "above the resolution of 10.0 %" in one.reason
+    assert words in one.reason
+    assert "pin the cores" in one.reason
+
+
+def test_time_and_memory_have_a_table_each_and_the_sentence_tells_them_apart(budgets):
+    slow = verdict("gpt2 8x1 onnx", percent(8, 6, 10), budgets, Floor(0.01, True))
+    memory = {"quantity": Quantity.MEMORY, "base_bytes": 1e9, "change_bytes": 1.2e9}
+    heavy = Verdict("gpt2 1x1 onnx", Value.REGRESSION, "a reason", 0.02, **memory)
+    text = "\n".join([verdicts_text([slow, heavy]), verdicts_table([slow, heavy])])
+    assert "1 gated case slower than allowed (gpt2 8x1 onnx); 1 gated case with more memory than allowed" in text
+    assert "| change of time |" in text
+    assert "| change of peak memory |" in text
+    assert "| 1.00 GB | 1.20 GB |" in text
+    assert verdicts_text([]) == "**Nothing was judged; that is not a pass.**"
+
+
 def test_a_verdict_for_machines_is_json_in_fractions_of_time(budgets):
     floor = Floor(np.log1p(0.04), True)
     one = verdict("gpt2 8x1 onnx", percent(10, 9, 11), budgets, floor, base_s=1.0, change_s=1.1)
@@ -134,6 +168,18 @@ def test_a_verdict_for_machines_is_json_in_fractions_of_time(budgets):
 
 
 # Budgets
+
+
+def test_memory_is_gated_by_two_numbers_of_its_own(tmp_path):
+    path = tmp_path / "b.toml"
+    path.write_text("memory_budget = 0.02\nmemory_floor = 0.01\n" + BUDGETS + "memory_budget = 0.2\n")
+    gated = read_budgets(path)
+    assert dict(gated.memory) == {"gpt2 8x1 onnx": 0.02, "gpt2 1x1 onnx": 0.2}
+    assert gated.memory_floor == 0.01
+
+
+def test_without_them_memory_is_not_gated(budgets):
+    assert budgets.memory == {}
 
 
 def test_a_case_without_a_budget_has_the_default(budgets):
@@ -148,6 +194,8 @@ def test_a_case_without_a_budget_has_the_default(budgets):
         ("budget = 0.05", 'budget = "5 %"', "budget is '5 %', expected a fraction"),
         ("budget = 0.05", "bugdet = 0.05", "unknown key 'bugdet', expected budget"),
         ("drift = 0.15", "", "drift is None"),
+        ("drift = 0.15", "drift = 0.15\nmemory_budget = 0.02", "memory_floor is None"),
+        ("budget = 0.05", "memory_budget = 0.05", "unknown key 'memory_budget', expected budget"),
         ('[cases."gpt2 8x1 onnx"]', '[cases."gpt2"]', "cases has 'gpt2'"),
         ("[cases", "[[", "not valid TOML"),
         (BUDGETS[BUDGETS.index("[cases") :], "", "no gated case"),
@@ -200,6 +248,16 @@ def test_the_floors_of_this_machine_are_found_and_shrink_with_processes(tmp_path
     assert set(calibration.stored_floors(["gpt2 8x1 onnx"])) == {"gpt2 8x1 onnx", CONTROL}
 
 
+def test_the_floor_of_memory_is_calibrated_by_peaks_of_its_own(tmp_path):
+    peaks = [{"gpt2 8x1 onnx": {"base": 1_000_000, "change": 1_000_000 + 1_000 * (-1) ** i}} for i in range(10)]
+    save(tmp_path, proof(peaks=peaks))
+    calibration = find_calibration(tmp_path, machine_of(machine()))
+    floor = calibration.memory_floor("gpt2 8x1 onnx", processes=4, cases=4, assumed=0.5)
+    assert floor.calibrated
+    assert floor.effect == pytest.approx(0.0018, abs=0.0001)  # a spread of 0.001, over 2, times t of 10 at 0.9975
+    assert not calibration.memory_floor("another case onnx", processes=4, cases=4, assumed=0.5).calibrated
+
+
 @pytest.mark.parametrize(
     "content",
     [proof(19), proof(machine=gpu_machine()), proof(settings={"calibration_pairs": 20, "smoke": True})],
@@ -224,6 +282,9 @@ def pair(base, change):
         {"pairs": [pair([1.0], [1.0, 2.0])] * 20},
         {"pairs": [pair([1.0], [0.0])] * 20},
         {"pairs": [pair([1.0], ["x"])] * 20},
+        {"peaks": [{"c": {"base": 1}}]},
+        {"peaks": [{"c": {"base": 1, "change": 0}}]},
+        {"peaks": "x"},
     ],
 )
 def test_a_damaged_calibration_is_named(tmp_path, changes):
