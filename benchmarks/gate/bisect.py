@@ -1,7 +1,7 @@
 """Which commit made a gated case slower: `python -m benchmarks.bisect --good REVISION --bad REVISION --case NAME`.
 
-git bisect chooses commits and checks them out, in a worktree of its own; the gate judges each of them against the good one with the
-code of the working tree, so that revisions are measured that have no gate yet. What cannot be judged is skipped.
+git bisect chooses commits and checks them out, in a worktree of its own; the gate judges each of them against the good
+one, with the code of the working tree: a revision needs no gate of its own. What cannot be judged is skipped.
 """
 
 from __future__ import annotations

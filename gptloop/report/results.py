@@ -161,8 +161,8 @@ def _grounds(shown: pd.DataFrame) -> str:
     over = f"{contender_title(BASELINE)} ({precision_text(baseline)})" if len(baseline) else contender_title(BASELINE)
     words = (
         f"Measured on {hardware_text(machine)} ({versions_text(machine)}) with {weights_text(shown)}. A time is that "
-        f"of a whole call, the median of {counted} interleaved rounds; a speedup is over the {over} in the same rounds. TTFT is "
-        "the time to first token."
+        f"of a whole call, the median of {counted} interleaved rounds; a speedup is over the {over} in the same rounds."
+        " TTFT is the time to first token."
         f' {_tokens(shown)} The best peer is the fastest of Hugging Face, CTranslate2 and OpenVINO; "{DASH}" stands '
         "where it was not measured."
     )

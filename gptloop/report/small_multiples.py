@@ -23,8 +23,8 @@ def panels(cases: pd.DataFrame, colours: Mapping[str, str]) -> list[dict[str, An
         colours: By contender.
 
     Returns:
-        For each case its `size`, `workload` and `rows`: a contender's `title`, `precision`, `colour`, and for `time` and
-        `ttft` the `words`, the `speedup` (or a dash) and the `share` of the longest bar of that kind, 0 to 100.
+        For each case its `size`, `workload` and `rows`: a contender's `title`, `precision`, `colour`, and for `time`
+        and `ttft` the `words`, the `speedup` (or a dash) and the `share` of the longest bar of that kind, 0 to 100.
     """
     found = []
     for _, case in cases.groupby("group", sort=False):

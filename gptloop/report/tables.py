@@ -31,12 +31,12 @@ DEFINITIONS = {
     "Speedup": "is the baseline's time over the contender's, formed for each pair of interleaved rounds of one run: "
     "the median of these ratios, with [min-max]. The baseline is the KV-cached PyTorch loop; above 1.00x is faster.",
     "Time": "is one whole `generate` call: median [min-max] of the rounds.",
-    "TTFT": "(time to first token) is the same call with `max_new_tokens=1`; its speedup is formed as that of the whole "
-    "call, from rounds of its own.",
+    "TTFT": "(time to first token) is the same call with `max_new_tokens=1`; its speedup is formed as that of the "
+    "whole call, from rounds of its own.",
     "Time per output token": "is (time - TTFT) / (new tokens - 1).",
     "Tokens/s": "counts the new tokens of all rows.",
-    "Lasting change": "is a step or a drift in the time of a gated case over all runs of a machine, found among ranks by "
-    "a permutation test: at most 1 flat history in 100 shows one.",
+    "Lasting change": "is a step or a drift in the time of a gated case over all runs of a machine, found among ranks "
+    "by a permutation test: at most 1 flat history in 100 shows one.",
     "Growth": "is the time per output token over that of a call for the first new tokens alone, paired by round (TTFT "
     "is the median): 1 says that a long text costs no more per token than a short one.",
     "Load": "is from files on disk to ready, in a process of its own (imports included).",

@@ -109,7 +109,7 @@ def test_commits_that_leave_the_package_alone_are_not_measured(commits):
 
 def test_nothing_is_left_behind(commits):
     search(commits, Judge(4))
-    with pytest.raises(RuntimeError, match="bad revision|unknown revision|no revision"):
+    with pytest.raises(RuntimeError, match=r"no revision|unknown revision"):
         search([*commits[:-1], "no-such"], Judge(4))
     assert len(git(checkout.ROOT, "worktree", "list").splitlines()) == 1
     assert git(checkout.ROOT, "rev-parse", "HEAD") == commits[-1], "the project's own checkout stays where it is"

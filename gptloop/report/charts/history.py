@@ -30,7 +30,7 @@ from gptloop.report.run_file import CASE_FIELDS
 from gptloop.report.trend import LastingChange, Trend
 from gptloop.report.verdicts import percent_text
 
-_MOST_RUN_LABELS = 6
+_MOST_RUN_LABELS = 5
 _MOST_PANELS, _MOST_LINES = 24, 12
 _COLUMNS = 2
 _LEAST_RANGE = 0.1  # of time, up and down: or noise of 1 % would look like mountains
@@ -90,7 +90,12 @@ def _history_panel(axes: Axes, panel: pd.DataFrame, runs: Sequence[str], cases: 
         values, low, high = (line[name] / middle - 1 for name in ("median_s", "min_s", "max_s"))
         # Beside each other, so that no whisker hides another.
         xs = [runs.index(run) + 0.5 * ((index + 0.5) / len(lines) - 0.5) for run in line["run"]]
-        style = {"color": colours[line["contender"].iloc[0]], "marker": "o", "markersize": 4, "linewidth": 1.2}
+        style: dict[str, Any] = {
+            "color": colours[line["contender"].iloc[0]],
+            "marker": "o",
+            "markersize": 4,
+            "linewidth": 1.2,
+        }
         axes.errorbar(xs, values, yerr=[values - low, high - values], elinewidth=0.6, **style)
         most = max(most, float(values.abs().max()))
     first = panel.iloc[0].to_dict()
@@ -98,11 +103,13 @@ def _history_panel(axes: Axes, panel: pd.DataFrame, runs: Sequence[str], cases: 
     axes.set_title(short(f"{words}, {first['weights']}" if cases["weights"].nunique() > 1 else words, 60))
     axes.set_ylim(-1.25 * most, 1.25 * most)
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{100 * value:+.3g} %" if abs(value) > 1e-9 else "0 %")
-    )
+    axes.yaxis.set_major_formatter(FuncFormatter(_percent))
     axes.axhline(0, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.grid(axis="y")
+
+
+def _percent(value: float, _: int) -> str:
+    return f"{100 * value:+.3g} %" if abs(value) > 1e-9 else "0 %"
 
 
 def _lines(panel: pd.DataFrame) -> Iterator[pd.DataFrame]:
@@ -183,5 +190,5 @@ def _run_axis(axes: Axes, cases: pd.DataFrame, runs: Sequence[str]) -> None:
     every = -(-len(runs) // _MOST_RUN_LABELS)
     ticks = range(len(runs) - 1, -1, -every)  # the newest run is always named
     axes.set_xticks(list(ticks), [labels[i] for i in ticks])
-    axes.tick_params(labelbottom=True)
+    axes.tick_params(axis="x", labelbottom=True, labelsize=SMALL - 1)
     axes.set_xlim(-0.6, len(runs) - 0.4)
