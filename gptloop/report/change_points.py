@@ -116,8 +116,8 @@ def _drift(values: Floats) -> Change:
     """From end to end, by the median slope of all pairs (Theil and Sen)."""
     last = len(values) - 1
     line = stats.theilslopes(values)
-    slopes = (line.slope, line.low_slope, line.high_slope)
-    return Change(0, last, *(float(slope) * last for slope in slopes), drift=True)
+    effect, low, high = (float(slope) * last for slope in (line.slope, line.low_slope, line.high_slope))
+    return Change(0, last, effect, low, high, drift=True)
 
 
 def _step(values: Floats, start: int, place: int, end: int) -> Change:

@@ -34,8 +34,8 @@ _SPEEDUP_ORDER = [SPEEDUP_HEADERS.index(name) for name in SPEEDUP_HEADERS[2:]]
 _SPEEDUP_ORDER.sort(key=lambda i: SPEEDUP_HEADERS[i] != "speedup")  # beside the case, where a phone still shows it
 
 _CHARTS = {
-    "history": "Time by run: a point is the median of one saved run of this machine, against the median of them all, its "
-    "whisker the range of the rounds. Lower is faster; shaded where a gated case changed for good; from a dotted "
+    "history": "Time by run: a point is the median of one saved run of this machine, against the median of them all, "
+    "its whisker the range of the rounds. Lower is faster; shaded where a gated case changed for good; from a dotted "
     "line on, runs were measured in another way.",
     "speedup": "Speedup over the PyTorch loop, by size and workload: a bar is the median of the paired rounds, its "
     "whisker their range. Longer is faster.",

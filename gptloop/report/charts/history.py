@@ -39,6 +39,7 @@ _HISTORY_NOTE = (
     "this machine only, in order of date, evenly spaced; * uncommitted changes"
 )
 _STEP_NOTE = "Shaded: the runs between which a gated case changed for good, by how much, and the commits"
+_POINTS: dict[str, Any] = {"marker": "o", "markersize": 4, "linewidth": 1.2}
 _AT_LINE: dict[str, Any] = {"xytext": (2, -2), "textcoords": "offset points", "va": "top", "color": INK}
 
 
@@ -178,7 +179,7 @@ def _handles(panels: Sequence[pd.DataFrame], colours: Colours) -> Iterator[Artis
     names = {name for panel in panels for name in panel["contender"]}
     for name in sorted(names, key=contender_rank):
         label = short(text.contender_title(name))
-        yield Line2D([], [], color=colours[name], marker="o", markersize=4, linewidth=1.2, label=label)
+        yield Line2D([], [], color=colours[name], label=label, **_POINTS)
 
 
 def _run_axis(axes: Axes, cases: pd.DataFrame, runs: Sequence[str]) -> None:
