@@ -45,7 +45,7 @@ def trend_remarks(trends: Sequence[Trend]) -> list[str]:
                 remarks.append(f"{trend.case}: the way of measuring changed {where}: {'; '.join(one.notes)}.")
         if trend.other_work:
             words = "1 run" if trend.other_work == 1 else f"{trend.other_work} runs"
-            remarks.append(f"{trend.case}: {words} measured other work under this name, and no part of this history.")
+            remarks.append(f"{trend.case}: {words} measured other work under this name: no part of this history.")
     return remarks
 
 

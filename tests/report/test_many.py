@@ -75,7 +75,7 @@ def test_dozens_of_contenders_and_of_kinds_of_work_are_drawn(tmp_path):
     for figure in (
         charts.ladder_figure(frame, palette),
         charts.speedup_figure(frame, charts.workload_colours(frame)),
-        charts.history_figure(frame, {}),
+        charts.history_figure(frame, {}, charts.contender_colours(frame)),
     ):
         figure.draw_without_rendering()  # warns, and so fails, where the axes have no room left
         assert max(figure.get_size_inches()) * 160 < 2**16

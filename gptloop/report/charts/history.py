@@ -43,14 +43,16 @@ _POINTS: dict[str, Any] = {"marker": "o", "markersize": 4, "linewidth": 1.2}
 _AT_LINE: dict[str, Any] = {"xytext": (2, -2), "textcoords": "offset points", "va": "top", "color": INK}
 
 
-def history_figure(cases: pd.DataFrame, notes: Mapping[str, str], trends: Sequence[Trend], colours: Colours) -> Figure:
+def history_figure(
+    cases: pd.DataFrame, notes: Mapping[str, str], colours: Colours, trends: Sequence[Trend] = ()
+) -> Figure:
     """Time of the PyTorch loop and of gptloop's own contenders by run.
 
     Args:
         cases: Rows of all runs of one machine, whose hardware and versions are equal in all of them.
         notes: What changed in how runs are measured, by the first run that has it; runs of others are passed over.
-        trends: Of this machine's gated cases.
         colours: By contender.
+        trends: Of this machine's gated cases.
     """
     runs = list(dict.fromkeys(cases.sort_values(["datetime", "run"])["run"]))
     own = cases["contender"].str.startswith(CANDIDATE)
@@ -91,13 +93,9 @@ def _history_panel(axes: Axes, panel: pd.DataFrame, runs: Sequence[str], cases: 
         values, low, high = (line[name] / middle - 1 for name in ("median_s", "min_s", "max_s"))
         # Beside each other, so that no whisker hides another.
         xs = [runs.index(run) + 0.5 * ((index + 0.5) / len(lines) - 0.5) for run in line["run"]]
-        style: dict[str, Any] = {
-            "color": colours[line["contender"].iloc[0]],
-            "marker": "o",
-            "markersize": 4,
-            "linewidth": 1.2,
-        }
-        axes.errorbar(xs, values, yerr=[values - low, high - values], elinewidth=0.6, **style)
+        whiskers = [values - low, high - values]
+        colour = colours[line["contender"].iloc[0]]
+        axes.errorbar(xs, values, yerr=whiskers, elinewidth=0.6, color=colour, **_POINTS)
         most = max(most, float(values.abs().max()))
     first = panel.iloc[0].to_dict()
     words = f"{first['size']}, {text.workload_text(first, cases)}"

@@ -53,7 +53,7 @@ def render_history(compared: pd.DataFrame, notes: Mapping[str, str], trends: Seq
     files = {}
     for fingerprint, cases in compared.groupby("fingerprint", sort=False):
         own = [trend for trend in trends if trend.fingerprint == fingerprint]
-        figure = history_figure(cases, notes, own, contender_colours(compared))
+        figure = history_figure(cases, notes, contender_colours(compared), own)
         files[f"charts/history-{fingerprint}.png"] = _rendered(figure, "png", {"Software": None})
         files[f"charts/history-{fingerprint}.svg"] = _rendered(figure, "svg", {"Date": None, "Creator": None})
     return files
