@@ -73,9 +73,7 @@ def test_other_work_under_the_same_name_is_told_and_not_merged(tmp_path):
     save(tmp_path, run(*case(9.0, max_new_tokens=512), at="2026-10-01T00:00:00+00:00"), "m/0099_run.json")
     (trend,) = find_trends(compare_cases(read_runs(tmp_path)), [CASE], {})
     assert len(trend.history) == RUNS
-    assert trend_remarks([trend]) == [
-        f"{CASE}: 1 run measured other work under this name: no part of this history."
-    ]
+    assert trend_remarks([trend]) == [f"{CASE}: 1 run measured other work under this name: no part of this history."]
 
 
 def test_a_machine_has_trends_of_its_own(tmp_path):
