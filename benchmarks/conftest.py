@@ -69,7 +69,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_benchmark_generate_machine_info() -> Generator[None, Any, Any]:
-    """What pytest-benchmark notes itself, as far as py-cpuinfo lets it: that raises for a CPU which it does not know."""
+    """What pytest-benchmark notes itself, as far as py-cpuinfo lets it: that raises for a CPU that it does not know."""
     try:
         return (yield)
     except Exception:  # bare ones

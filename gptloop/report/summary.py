@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from gptloop.report.answers import answers
+from gptloop.report.definitions import DEFINITIONS
 from gptloop.report.markdown import escape, table
-from gptloop.report.tables import DEFINITIONS, SPEEDUP_HEADERS, TABLES, case_cells, speedup_tables
+from gptloop.report.tables import SPEEDUP_HEADERS, TABLES, case_cells, speedup_tables
 from gptloop.report.text import (
     grids_text,
     hardware_text,
