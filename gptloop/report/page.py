@@ -10,7 +10,7 @@ import base64
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -66,38 +66,33 @@ def page_html(
         HTML that asks for no other file, the same for the same arguments.
     """
     newest = newest_machine(compared)["machine"].iloc[0].slug
-    colours = contender_colours(compared)
     all_runs = compared if history is None else history
     script = (files("gptloop.report") / "templates" / "report.js").read_text(encoding="utf-8")
-    machines = [
-        machine_section(
-            cases,
-            all_runs[all_runs["fingerprint"] == fingerprint],
-            charts,
-            [trend for trend in trends if trend.fingerprint == fingerprint],
-            colours,
-            _gate(verdicts) if fingerprint == newest else None,
-        )
-        for fingerprint, cases in compared.groupby("fingerprint", sort=False)
-    ]
-    return (
-        _environment()
-        .get_template("report.html")
-        .render(
-            machines=machines,
-            newest=newest,
-            verdicts=verdicts,
-            left_out=left_out,
-            choices_of=_choices(compared),
-            definitions=DEFINITIONS,
-            trend_columns=list(zip(HEADERS, ALIGNMENT, strict=True)),
-            trend_caption=CAPTION,
-            speedup_columns=[("case", "l"), *((SPEEDUP_HEADERS[i], "r") for i in _SPEEDUP_ORDER)],
-            speedup_order=_SPEEDUP_ORDER,
-            script=Markup(script),
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        )
+    template = _environment().get_template("report.html")
+    return template.render(
+        machines=list(_sections(compared, all_runs, charts, trends, {newest: _gate(verdicts)})),
+        newest=newest,
+        verdicts=verdicts,
+        left_out=left_out,
+        choices_of=_choices(compared),
+        **_SAME_FOR_ALL,
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
+
+
+def _sections(
+    compared: pd.DataFrame,
+    history: pd.DataFrame,
+    charts: Mapping[str, bytes],
+    trends: Sequence[Trend],
+    gate: Mapping[str, str | None],
+) -> Iterator[dict[str, Any]]:
+    colours = contender_colours(compared)
+    for fingerprint, cases in compared.groupby("fingerprint", sort=False):
+        name = str(fingerprint)
+        own = [trend for trend in trends if trend.fingerprint == name]
+        yield machine_section(cases, history[history["fingerprint"] == name], charts, own, colours, gate.get(name))
 
 
 def _environment() -> Environment:
