@@ -8,7 +8,7 @@ from __future__ import annotations
 from benchmarks.gate.prepare import send_load
 from benchmarks.gate.process import processes
 from benchmarks.gate.work import SIDES, Files, GatedCase, Work
-from benchmarks.measuring.alone import peak_memory_bytes
+from gptloop.bench.memory import peak_memory_bytes
 
 Peaks = dict[str, dict[str, int | None]]
 

@@ -19,7 +19,7 @@ from benchmarks.contenders import arguments
 from benchmarks.gate.prepare import case_ids
 from benchmarks.gate.process import processes
 from benchmarks.gate.work import SIDES, Files, GatedCase, Work
-from benchmarks.measuring.alone import peak_memory_bytes
+from gptloop.bench.memory import peak_memory_bytes
 
 WORKER = Path(__file__).with_name("profile_worker.py")
 CALLS = 5  # profiled, after one that warms up
@@ -129,7 +129,7 @@ def _own_us(nodes: Sequence[Event]) -> list[float]:
 
 
 def _place(name: str) -> str:
-    """Where a node stands, the same in every layer: `decode_block/decode_one_token/h.*`."""
+    """Where a node stands, the same in every layer: `with_later/decode_block/decode_one_token/h.*`."""
     return re.sub(r"\d+", "*", name.rpartition("/")[0]) or "outside"
 
 
