@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gptloop.reference.parity import Judge
-from gptloop.runtime import completer
+from gptloop.runtime import batches
 from gptloop.runtime.completer import Completer
 from gptloop.runtime.feeds import feeds
 from gptloop.runtime.request import check_request
@@ -34,7 +34,7 @@ def test_a_completer_generates_many_candidates_in_turns(trained, monkeypatch):
     call = {"seed": 5, "num_return_sequences": 11, "max_new_tokens": 6, "temperature": 2.0}
     prompts = [trained.ids[:4], trained.ids[9:12]]
     whole = list(Completer(trained.onnx).complete(prompts, **call))
-    monkeypatch.setattr(completer, "ROWS", 4)
+    monkeypatch.setattr(batches, "ROWS", 4)
     turns = list(Completer(trained.onnx).complete(prompts, **call))
     assert [[c.ids for c in candidates] for candidates in turns] == [
         [c.ids for c in candidates] for candidates in whole

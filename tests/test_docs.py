@@ -142,6 +142,14 @@ def test_every_option_of_a_command_is_documented_and_no_other(command, capsys, m
     assert options(documented) == options(capsys.readouterr().out)
 
 
+def test_every_option_of_batch_is_documented_and_no_other(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
+    with pytest.raises(SystemExit):
+        main(["batch", "--help"])
+    documented = " ".join(first_column(section(ROOT / "docs" / "batch.md", "Options")))
+    assert options(documented) == options(capsys.readouterr().out)
+
+
 @pytest.mark.parametrize(
     ("heading", "function"),
     [

@@ -1,4 +1,4 @@
-"""The command line: `gptloop export`, `generate`, `bench`, `evaluate`, `inspect` and `serve-config`.
+"""The command line: `gptloop export`, `generate`, `batch`, `bench`, `evaluate`, `inspect` and `serve-config`.
 
 Parses and prints; the work is elsewhere. One module a command; `ending` has the exit codes.
 """
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from gptloop.cli import ending
+from gptloop.cli.batch import add_batch
 from gptloop.cli.bench import add_bench
 from gptloop.cli.evaluate import add_evaluate
 from gptloop.cli.export import add_export
@@ -60,6 +61,7 @@ def _parser() -> _Parser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_export(commands.add_parser("export", help="write a checkpoint as one ONNX model that generates"))
     add_generate(commands.add_parser("generate", help="continue texts with an exported model"))
+    add_batch(commands.add_parser("batch", help="continue every prompt of a file, on one machine or many"))
     add_bench(commands.add_parser("bench", help="how fast a model file is on this machine, in a minute"))
     add_evaluate(
         commands.add_parser("evaluate", help="what a model file's precision costs on a text, against its source")

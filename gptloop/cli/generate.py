@@ -45,6 +45,7 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print one JSON object for each prompt")
     add("--raw", action="store_true", help="print control characters to a terminal, too, instead of escaping them")
     add("--stream", action="store_true", help="print text while it is generated, one prompt after the other")
+    add("--timeout", type=float, metavar="SECONDS", help="end the command when this time is up")
     add("--no-eos", action="store_true", help="go on after the model's end of text")
     add("--stop", action="append", default=[], metavar="TEXT", help="a text that ends a candidate, and is cut off")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (default: auto)")
@@ -53,11 +54,14 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     packed("--no-prepack", action="store_true", help="leave the weights in the mapped file: opens at once, slower")
     packed("--huge-pages", action="store_true", help="on the CPU, move the weights to huge pages: opens later, faster")
 
-    _add_settings(parser.add_argument_group("sampling", "as in Hugging Face's generate"))
+    add_sampling(parser)
     parser.set_defaults(run=run)
 
 
-def _add_settings(sampling: argparse._ArgumentGroup) -> None:
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+    """The settings of a call."""
+    sampling = parser.add_argument_group("sampling", "as in Hugging Face's generate")
+
     def setting(*names: str, type_: Callable[[str], Any], help_: str, **more: Any) -> None:
         sampling.add_argument(*names, type=type_, help=help_, **{"default": argparse.SUPPRESS, **more})
 
@@ -123,6 +127,7 @@ def run(options: argparse.Namespace) -> None:
         "eos_token_ids": () if options.no_eos else completer.eos_token_ids,
         "stop": [text_of_argument(f"stop text {number}", text) for number, text in enumerate(options.stop, 1)],
         "decode": bool(texts),
+        "timeout_s": options.timeout,
         **{name: getattr(options, name) for name in SETTINGS if name in options},
     }
     generate = _stream if options.stream else _complete
@@ -142,7 +147,7 @@ def _complete(
     for index, candidates in enumerate(completer.complete(prompts, seed=seed, **call)):
         if options.json:
             prompt = {"prompt": texts[index]} if texts else {}
-            facts = [{key: fact for key, fact in c._asdict().items() if fact is not None} for c in candidates]
+            facts = [candidate.facts() for candidate in candidates]
             print(strict_json({**prompt, "prompt_ids": prompts[index], "seed": seed + index, "candidates": facts}))
         else:
             _print_text(index, candidates, texts, raw=options.raw or not sys.stdout.isatty())

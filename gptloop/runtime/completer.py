@@ -15,14 +15,14 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from gptloop import names
+from gptloop.runtime import batches
 from gptloop.runtime.memory import check_results
 from gptloop.runtime.onnx_loop import OnnxLoop
 from gptloop.runtime.request import CANDIDATES_MAX
+from gptloop.runtime.run import Deadline
 from gptloop.runtime.stop_text import StopTexts
 from gptloop.runtime.tokenizer import open_tokenizer
 from gptloop.values import whole_number
-
-ROWS = 64  # candidates generated at once: those of a long list of prompts would fill the memory with their KV caches
 
 
 class Candidate(NamedTuple):
@@ -42,14 +42,17 @@ class Candidate(NamedTuple):
     logprob: float
     raw_logprob: float
 
+    def facts(self) -> dict[str, Any]:
+        """By name, as JSON has them; without what is None."""
+        return {name: fact for name, fact in self._asdict().items() if fact is not None}
+
 
 class _Ending(NamedTuple):
     """How a row of generated tokens becomes a candidate."""
 
     eos_token_ids: Sequence[int]
-    tokenizer: Tokenizer | None
+    tokenizer: Tokenizer | None  # where text is wanted
     stop: StopTexts | None
-    decode: bool
 
     def candidate(
         self, tokens: list[int], logprobs: npt.NDArray[np.float32], raw_logprobs: npt.NDArray[np.float32]
@@ -61,11 +64,11 @@ class _Ending(NamedTuple):
         if cut := self.stop and self.stop.cut(ids):
             ids, text, drawn = cut
             ended = "stop"
-        elif self.tokenizer and self.decode:
+        elif self.tokenizer:
             text = self.tokenizer.decode(ids, skip_special_tokens=False)
         return Candidate(
             ids=ids,
-            text=text if self.decode else None,
+            text=text if self.tokenizer else None,
             ended=ended,
             logprob=float(logprobs[:drawn].sum()),
             raw_logprob=float(raw_logprobs[:drawn].sum()),
@@ -112,19 +115,19 @@ class Completer:
             ValueError: As `tokenizer`; or if a text is empty and the model has no start of text, or is no Unicode.
             FileNotFoundError: As `tokenizer`.
         """
-        for number, text in enumerate(texts, 1):
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                lone = f"U+{ord(text[error.start]):04X}"
-                raise ValueError(
-                    f"prompt {number} is no text: {lone} at {error.start + 1} is half a character"
-                ) from error
-        prompts = [self.tokenizer.encode(text).ids or self.bos_token_ids[:1] for text in texts]
-        for number, ids in enumerate(prompts, 1):
-            if not ids:
-                raise ValueError(f"prompt {number} is empty, and the model has no bos_token_id to start from")
-        return prompts
+        return [self.encode_one(f"prompt {number}", text) for number, text in enumerate(texts, 1)]
+
+    def encode_one(self, name: str, text: str) -> list[int]:
+        """As `encode`, of one text; `name` is what to call it in an error."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            lone = f"U+{ord(text[error.start]):04X}"
+            raise ValueError(f"{name} is no text: {lone} at {error.start + 1} is half a character") from error
+        ids = self.tokenizer.encode(text).ids or self.bos_token_ids[:1]
+        if not ids:
+            raise ValueError(f"{name} is empty, and the model has no bos_token_id to start from")
+        return ids
 
     def complete(
         self,
@@ -135,9 +138,12 @@ class Completer:
         eos_token_ids: Sequence[int] = (),
         stop: Sequence[str] = (),
         decode: bool = True,
+        timeout_s: float | None = None,
         **settings: Any,
     ) -> Iterator[list[Candidate]]:
-        """The candidates of each prompt, in order, generated some prompts at a time while they are asked for.
+        """The candidates of each prompt, in order, generated while they are asked for.
+
+        Prompts of nearly equal length are generated together, and wait for their turn.
 
         Args:
             prompts: Token ids, at least one each.
@@ -146,29 +152,37 @@ class Completer:
             eos_token_ids: What ends a candidate.
             stop: Texts that end a candidate, too.
             decode: Whether the candidates' text is wanted.
+            timeout_s: Seconds after which the generation is ended, from its first batch on.
             settings: Others of `OnnxLoop.generate`, but for stop_sequences, which are those of the texts.
 
         Raises:
+            TimeoutError: If the time was up, when the next candidates are asked for.
             ValueError: As `OnnxLoop.generate`, for any of the prompts, before the first is generated. What one of
                 several prompts is to blame for names its number. Or if a stop text is empty, or there are any without
                 a tokenizer.
         """
-        stop_texts = self.stop_texts(stop)
-        tokenizer = self.tokenizer if decode or stop else None
+        stop_texts, deadline = self.stop_texts(stop), Deadline(timeout_s)
         settings |= {"num_return_sequences": num_return_sequences, "eos_token_id": eos_token_ids}
-        if stop_texts and stop_texts.sequences:
-            settings["stop_sequences"] = stop_texts.sequences
+        self.check_settings(seed=seed, **settings)
         for number, ids in enumerate(prompts, 1):
             try:
-                self.loop.check([ids], seed=seed + number - 1, **self._turn(settings))
+                self.check(ids, seed=seed + number - 1, **settings)
             except ValueError as error:
-                if not self._would_run(seed, settings):
-                    raise
                 blamed = f"prompt {number}: " if len(prompts) > 1 else ""
-                cut = self.truncate_left([ids], settings["max_new_tokens"])
-                hint = " (--truncate left cuts it)" if len(cut[0]) < len(ids) else ""
-                raise ValueError(f"{blamed}{error}{hint}") from error
-        return self._generate(prompts, seed, settings, _Ending(eos_token_ids, tokenizer, stop_texts, decode))
+                raise ValueError(f"{blamed}{error}") from error
+        if decode:
+            _ = self.tokenizer  # raises now or never
+
+        def complete_batch(numbers: list[int]) -> list[list[Candidate]]:
+            seeds = [seed + number for number in numbers]
+            of_batch = [prompts[number] for number in numbers]
+            return self.complete_at_once(
+                of_batch, seeds=seeds, decode=decode, stop=stop_texts, deadline=deadline, **settings
+            )
+
+        lengths, new_tokens = list(map(len, prompts)), settings["max_new_tokens"]
+        cut = batches.length_sorted(lengths, candidates=num_return_sequences, new_tokens=new_tokens)
+        return batches.in_input_order(cut, complete_batch)
 
     def stop_texts(self, stop: Sequence[str]) -> StopTexts | None:
         """What finds these texts; None where there are none.
@@ -182,6 +196,74 @@ class Completer:
             raise ValueError(f"{self.loop.path} has no tokenizer, without which no stop text can be found")
         return StopTexts(stop, self.tokenizer, self.loop.bounds.vocab_size)
 
+    def check_settings(self, *, seed: int, **settings: Any) -> None:
+        """Refuse what `complete_at_once` would refuse for any prompt; raises as `OnnxLoop.generate`."""
+        self.loop.check([[0]], seed=seed, **self._turn(settings))
+
+    def check(self, ids: Sequence[int], *, seed: int, **settings: Any) -> None:
+        """Refuse a prompt that `complete_at_once` would refuse, with settings that are right in themselves.
+
+        Raises:
+            ValueError: As `OnnxLoop.generate`.
+        """
+        try:
+            self.loop.check([ids], seed=seed, **self._turn(settings))
+        except ValueError as error:
+            cut = self.truncate_left([ids], settings["max_new_tokens"])
+            hint = " (--truncate left cuts it)" if len(cut[0]) < len(ids) else ""
+            raise ValueError(f"{error}{hint}") from error
+
+    def complete_at_once(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        seeds: Sequence[int],
+        num_return_sequences: int,
+        eos_token_id: Sequence[int],
+        decode: bool,
+        stop: StopTexts | None = None,
+        deadline: Deadline | None = None,
+        padded_length: int = 0,
+        **settings: Any,
+    ) -> list[list[Candidate]]:
+        """The candidates of each prompt; all prompts go through the model together, of many candidates some at a time.
+
+        Args:
+            prompts: Token ids, at least one each.
+            seeds: Of each prompt.
+            num_return_sequences: Candidates of each prompt.
+            eos_token_id: What ends a candidate.
+            decode: Whether the candidates' text is wanted.
+            stop: Texts that end a candidate, too.
+            deadline: When to end.
+            padded_length: What to pad all prompts to; the longest one's length where that is more.
+            settings: Others of `OnnxLoop.generate`.
+
+        Raises:
+            ValueError: As `OnnxLoop.generate`.
+        """
+        input_ids, attention_mask = batches.left_padded(prompts, padded_length)
+        ending = _Ending(eos_token_id, self.tokenizer if decode else None, stop)
+        if stop and stop.sequences:
+            settings["stop_sequences"] = stop.sequences
+        of_each: list[list[Candidate]] = [[] for _ in prompts]
+        for first_candidate in range(0, num_return_sequences, batches.ROWS):
+            generation = self.loop.generate(
+                input_ids,
+                attention_mask=attention_mask,
+                seed=seeds,
+                num_return_sequences=(R := min(batches.ROWS, num_return_sequences - first_candidate)),
+                first_candidate=first_candidate,
+                eos_token_id=eos_token_id,
+                return_logprobs=True,
+                timeout_s=deadline.left_s() if deadline else None,
+                **settings,
+            )
+            rows = zip(generation.tokens.tolist(), generation.logprobs, generation.raw_logprobs, strict=True)
+            for row, columns in enumerate(rows):
+                of_each[row // R].append(ending.candidate(*columns))
+        return of_each
+
     def truncate_left(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[Sequence[int]]:
         """The prompts' last tokens, as many as leave room for so many new ones; unchanged if there is no room."""
         room = self.loop.bounds.n_positions - max_new_tokens
@@ -190,45 +272,9 @@ class Completer:
     def _turn(self, settings: dict[str, Any]) -> dict[str, Any]:
         """The last turn of a prompt's candidates, which has their highest numbers."""
         R = whole_number("num_return_sequences", settings["num_return_sequences"], 1, CANDIDATES_MAX)
-        may_end = settings["eos_token_id"] or "stop_sequences" in settings
-        check_results(R, 1 if may_end else settings["max_new_tokens"])
-        first = (R - 1) // ROWS * ROWS
+        check_results(R, 1 if settings["eos_token_id"] else settings["max_new_tokens"])
+        first = (R - 1) // batches.ROWS * batches.ROWS
         return {**settings, "num_return_sequences": R - first, "first_candidate": first}
-
-    def _would_run(self, seed: int, settings: dict[str, Any]) -> bool:
-        """Whether nothing is wrong with the settings themselves."""
-        try:
-            self.loop.check([[0]], seed=seed, **self._turn(settings))
-        except ValueError:
-            return False
-        return True
-
-    def _generate(
-        self, prompts: Sequence[Sequence[int]], seed: int, settings: dict[str, Any], ending: _Ending
-    ) -> Iterator[list[Candidate]]:
-        R = settings["num_return_sequences"]
-        at_once = max(1, ROWS // R)
-        for first in range(0, len(prompts), at_once):
-            input_ids, attention_mask = left_padded(prompts[first : first + at_once])
-            call = {"attention_mask": attention_mask, "seed": list(range(seed + first, seed + first + len(input_ids)))}
-            of_each: list[list[Candidate]] = [[] for _ in input_ids]
-            for first_candidate in range(0, R, ROWS):  # more than one turn where there is one prompt
-                turn = {"num_return_sequences": min(ROWS, R - first_candidate), "first_candidate": first_candidate}
-                generation = self.loop.generate(input_ids, return_logprobs=True, **{**settings, **call, **turn})
-                rows = zip(generation.tokens.tolist(), generation.logprobs, generation.raw_logprobs, strict=True)
-                for row, columns in enumerate(rows):
-                    of_each[row // turn["num_return_sequences"]].append(ending.candidate(*columns))
-            yield from of_each
-
-
-def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Prompts as one array, and where in it they are: `input_ids` and `attention_mask`, int64 [B, P] each."""
-    P = max(map(len, prompts))
-    ids, mask = (np.zeros((len(prompts), P), dtype=np.int64) for _ in range(2))
-    for row, prompt in enumerate(prompts):
-        ids[row, P - len(prompt) :] = prompt
-        mask[row, P - len(prompt) :] = 1
-    return ids, mask
 
 
 def _as_list(ids: int | list[int] | None) -> list[int]:

@@ -24,7 +24,7 @@ from gptloop.runtime.loop import Generation, Loop, Outputs
 from gptloop.runtime.memory import check_memory
 from gptloop.runtime.opening import open_model
 from gptloop.runtime.request import Request, check_request
-from gptloop.runtime.run import Input, check_timeout, run_bound
+from gptloop.runtime.run import Deadline, Input, run_bound
 from gptloop.runtime.session import CUDA, THREADS_MAX
 from gptloop.runtime.state import Prefix, State, with_sizes
 from gptloop.runtime.stream import Stream
@@ -145,7 +145,7 @@ class OnnxLoop(Loop):
             TimeoutError: If the time was up; the loop stays usable.
         """
         request = self.check(input_ids, return_logprobs=return_logprobs, prefix=prefix, **arguments)
-        outputs = self._run(request, prefix, check_timeout(timeout_s))
+        outputs = self._run(request, prefix, Deadline(timeout_s).left_s())
         return Generation(*outputs, seed=request.seed) if return_logprobs else outputs.tokens
 
     @takes_arguments
@@ -179,7 +179,7 @@ class OnnxLoop(Loop):
         self._check_state("stream()")
         block = whole_number("block", block, at_least=1)
         state = State(request, prefix, self._n_layer, self.metadata)
-        return Stream(self._run_block, request, state, block, check_timeout(timeout_s))
+        return Stream(self._run_block, request, state, block, Deadline(timeout_s))
 
     def prefill(
         self, input_ids: npt.ArrayLike, *, attention_mask: npt.ArrayLike | None = None, prefix: Prefix | None = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -86,19 +87,47 @@ def _ended_after(timeout_s: float | None, end: Any) -> Iterator[None]:
         yield
     except Exception as error:
         if up.is_set():
-            raise TimeoutError(f"the call was ended after timeout_s {timeout_s:g}") from error
+            raise TimeoutError(time_was_up(timeout_s)) from error
         raise
     finally:
         timer.cancel()
 
 
-def check_timeout(timeout_s: float | None) -> float | None:
-    """The seconds, or None.
+class Deadline:
+    """A time that several calls have together, from the first on.
+
+    Args:
+        timeout_s: Seconds; None for ever.
 
     Raises:
         ValueError: If it is no number above 0 that a timer can wait.
     """
-    if timeout_s is None:
-        return None
-    bound = f"above 0 and at most {threading.TIMEOUT_MAX:g} seconds"
-    return number("timeout_s", timeout_s, bound, lambda x: 0 < x <= threading.TIMEOUT_MAX)
+
+    def __init__(self, timeout_s: float | None):
+        bound = f"above 0 and at most {threading.TIMEOUT_MAX:g} seconds"
+        self._timeout_s = None if timeout_s is None else number("timeout_s", timeout_s, bound, _can_be_waited)
+        self._end_s: float | None = None
+
+    def left_s(self) -> float | None:
+        """The seconds that the next call has.
+
+        Raises:
+            TimeoutError: If there are none.
+        """
+        if self._timeout_s is None:
+            return None
+        now_s = time.monotonic()
+        if self._end_s is None:
+            self._end_s = now_s + self._timeout_s
+        if self._end_s <= now_s:
+            raise TimeoutError(time_was_up(self._timeout_s))
+        return self._end_s - now_s
+
+
+def time_was_up(timeout_s: float) -> str:
+    """What a TimeoutError says."""
+    return f"the call was ended after timeout_s {timeout_s:g}"
+
+
+def _can_be_waited(seconds: float) -> bool:
+    return 0 < seconds <= threading.TIMEOUT_MAX

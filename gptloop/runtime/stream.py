@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -14,7 +13,7 @@ import onnxruntime as ort
 from gptloop import names
 from gptloop.runtime.loop import Generation
 from gptloop.runtime.request import Request
-from gptloop.runtime.run import Input
+from gptloop.runtime.run import Deadline, Input
 from gptloop.runtime.state import Prefix, State
 
 OUTPUTS = (names.SEQUENCES, names.ENDED)
@@ -45,13 +44,12 @@ class Stream(Iterator[Any]):
         request: The whole generation.
         state: Where it starts.
         block: New tokens of a row that are handed over at once.
-        timeout_s: Seconds from the first block on.
+        deadline: When to end.
     """
 
-    def __init__(self, run: RunBlock, request: Request, state: State, block: int, timeout_s: float | None):
+    def __init__(self, run: RunBlock, request: Request, state: State, block: int, deadline: Deadline):
         self._run, self._request, self._state, self._block = run, request, state, block
-        self._timeout_s, self._end_s = timeout_s, float("inf")
-        self._closed = False
+        self._deadline, self._closed = deadline, False
 
     def __next__(self) -> npt.NDArray[np.int64] | Generation:
         """The next block's tokens, int64 [S, k], or a `Generation` of them.
@@ -65,7 +63,7 @@ class Stream(Iterator[Any]):
         if self._closed or left == 0 or (state.generated and state.ended.all()):
             raise StopIteration
         request = dataclasses.replace(self._request, max_new_tokens=min(left, self._block))
-        outputs = self._run(request, state.inputs(), wanted, state.outputs(), self._time_left_s())
+        outputs = self._run(request, state.inputs(), wanted, state.outputs(), self._deadline.left_s())
         (tokens, ended, *scores), caches = _divided(outputs, len(wanted))
         state.take(tokens, ended, caches)
         rows = tokens.reshape(-1, tokens.shape[2])
@@ -88,16 +86,6 @@ class Stream(Iterator[Any]):
             ValueError: If there is no such candidate, or nothing has been generated yet.
         """
         return self._state.prefix(candidate)
-
-    def _time_left_s(self) -> float | None:
-        if self._timeout_s is None:
-            return None
-        if not self._state.generated:
-            self._end_s = time.monotonic() + self._timeout_s
-        left_s = self._end_s - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError(f"the call was ended after timeout_s {self._timeout_s:g}")
-        return left_s
 
 
 def _divided(outputs: Sequence[ort.OrtValue], read: int) -> tuple[list[npt.NDArray[Any]], Sequence[ort.OrtValue]]:

@@ -10,7 +10,7 @@ import pytest
 from command_line import error_of, json_of, text_of
 
 from gptloop import OnnxLoop, export, names
-from gptloop.runtime import completer
+from gptloop.runtime import batches
 from gptloop.runtime.completer import Completer
 
 PROMPTS = ["Four score and seven years", "We are", "nation, or"]
@@ -123,9 +123,9 @@ def test_many_prompts_run_some_at_a_time_and_give_what_each_gives_alone(trained,
     calls = []
     generate = OnnxLoop.generate
     monkeypatch.setattr(OnnxLoop, "generate", lambda *a, **k: calls.append(np.shape(a[1])) or generate(*a, **k))
-    monkeypatch.setattr(completer, "ROWS", 7)
+    monkeypatch.setattr(batches, "ROWS", 7)
     assert text_of(run(trained.path, *options, *settings)) == expected
-    assert calls == [(2, 2), (2, 3), (1, 2)]
+    assert calls == [(2, 2), (2, 1), (1, 3)]  # the batch of the first prompt first
 
 
 # Errors

@@ -6,7 +6,8 @@ import torch
 from command_line import json_of, text_of
 
 from gptloop import OnnxLoop, export
-from gptloop.runtime.completer import Completer, left_padded
+from gptloop.runtime.batches import left_padded
+from gptloop.runtime.completer import Completer
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

@@ -1,0 +1,164 @@
+"""Every finished batch, a line each, in a file that only grows: what a run that was killed goes on from.
+
+The first line says what is generated. A line that is cut off was being written when the run was killed, and is dropped.
+Knows batches and records; generates nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gptloop.batch.plan import Batch, Record
+from gptloop.console import strict_json
+from gptloop.values import shown
+
+SUFFIX = ".unfinished"
+
+
+class Journal:
+    """The journal of one output; for one process at a time.
+
+    Args:
+        output: Where the results are to be in the end; the journal stands beside it.
+
+    Attributes:
+        path: The journal.
+        facts: What is generated, as a run before wrote it; None in a new journal.
+        finished: How many prompts are.
+        errors: How many of these have an error.
+
+    Raises:
+        OSError: If it cannot be opened, or another process writes it.
+        ValueError: If it is no journal.
+    """
+
+    def __init__(self, output: Path):
+        self.path = output.with_name(output.name + SUFFIX)
+        self.facts: dict[str, Any] | None = None
+        self.finished = self.errors = 0
+        self._windows: dict[int, str] = {}  # the SHA-256 of each window that has a finished batch
+        self._open: dict[int, set[int]] = {}  # the finished batches of windows that lack some
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OSError(f"another process is writing {self.path}") from error
+        self._read()
+
+    def begin(self, facts: dict[str, Any]) -> None:
+        """Say what is generated.
+
+        Raises:
+            ValueError: If a run before generated something else; what differs is named.
+            OSError: If it cannot be written.
+        """
+        if self.facts is None:
+            self._append({"gptloop batch": facts})
+        elif different := [name for name in facts if facts[name] != self.facts.get(name)]:
+            name = different[0]
+            raise ValueError(
+                f"{self.path} was begun with {name} {shown(self.facts.get(name))}, this is {shown(facts[name])}: "
+                "give the same, or remove it to begin anew"
+            )
+
+    def has_window(self, number: int, sha256: str) -> bool:
+        """Whether all of a window is finished.
+
+        Raises:
+            ValueError: If its prompts were others.
+        """
+        if self._windows.get(number, sha256) != sha256:
+            raise ValueError(f"the prompts have changed since {self.path} was begun: remove it to begin anew")
+        return number in self._windows and number not in self._open
+
+    def has(self, batch: Batch) -> bool:
+        """Whether a batch is finished."""
+        return batch.number in self._open.get(batch.window, ())
+
+    def add(self, batch: Batch, records: list[Record]) -> None:
+        """Keep a finished batch; it is on the disk when this returns.
+
+        Raises:
+            OSError: If it cannot be written. The journal is as before, and can be gone on from.
+        """
+        results = [[item.number, record] for item, record in zip(batch.items, records, strict=True)]
+        self._append({"window": [batch.window, batch.number, batch.of, batch.sha256], "results": results})
+        self._count(batch.window, batch.number, batch.of, batch.sha256, results)
+
+    def records(self) -> Iterator[Record]:
+        """All records in the order of their prompts; holds those of some windows at a time.
+
+        Raises:
+            ValueError: If some prompt's is missing.
+        """
+        waiting: dict[int, Record] = {}
+        number = 0
+        for entry in self._entries():
+            waiting.update(entry.get("results", ()))
+            while number in waiting:
+                yield waiting.pop(number)
+                number += 1
+        if waiting:
+            raise ValueError(f"{self.path} is damaged: it lacks the result of prompt {number + 1}")
+
+    def remove(self) -> None:
+        """The output is there."""
+        os.ftruncate(self._file, 0)
+
+    def close(self) -> None:
+        """Let another process have it; one with nothing in it leaves no file."""
+        if not os.fstat(self._file).st_size:
+            self.path.unlink(missing_ok=True)
+        os.close(self._file)
+
+    def _read(self) -> None:
+        """Learn what is finished, and cut off what was being written."""
+        for entry in self._entries():
+            if self.facts is None:
+                self.facts = entry.get("gptloop batch")
+                if not isinstance(self.facts, dict):
+                    raise ValueError(f"{self.path} is no journal of gptloop batch")
+            else:
+                window, number, of, sha256 = entry["window"]
+                self._count(window, number, of, sha256, entry["results"])
+        os.ftruncate(self._file, self._whole)
+
+    def _entries(self) -> Iterator[dict[str, Any]]:
+        self._whole = 0  # bytes of whole lines
+        with self.path.open("rb") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise ValueError(f"{self.path} is damaged at byte {self._whole}: {error}") from error
+                self._whole += len(line)
+
+    def _count(self, window: int, number: int, of: int, sha256: str, results: list[Any]) -> None:
+        self._windows[window] = sha256
+        finished = self._open.setdefault(window, set())
+        finished.add(number)
+        if len(finished) == of:
+            del self._open[window]
+        self.finished += len(results)
+        self.errors += sum("error" in record for _, record in results)
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        line = memoryview(strict_json(entry).encode() + b"\n")
+        end = os.lseek(self._file, 0, os.SEEK_END)
+        try:
+            while line:
+                line = line[os.write(self._file, line) :]
+            os.fsync(self._file)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, end)
+            words = f"cannot write {self.path}: {error.strerror}; started again, it goes on"
+            raise OSError(error.errno, words) from error
