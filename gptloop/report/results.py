@@ -171,7 +171,7 @@ def _grounds(shown: pd.DataFrame) -> str:
         f"Measured on {hardware_text(machine)} ({versions_text(machine)}) with {weights_text(shown)}. A time is that "
         f"of a whole call, the median of {counted} interleaved rounds; a speedup is over the {over} in the same rounds."
         " TTFT is the time to first token."
-        f' {_tokens(shown)} The best peer is the fastest of Hugging Face, CTranslate2 and OpenVINO; "{DASH}" stands '
-        "where it was not measured."
+        f' {_tokens(shown)} The best peer is the fastest of Hugging Face, CTranslate2, OpenVINO and JAX; "{DASH}" '
+        "stands where it was not measured."
     )
     return textwrap.fill(escape(words), 120, break_on_hyphens=False, break_long_words=False)
