@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import sys
 import time
@@ -66,6 +67,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         for name in case.runs
     ]
     metafunc.parametrize(("case", "contender"), parameters)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_benchmark_generate_machine_info() -> Generator[None, Any, Any]:
+    """What pytest-benchmark notes itself, as far as py-cpuinfo lets it: that raises for a CPU that it does not know."""
+    try:
+        return (yield)
+    except Exception:  # bare ones
+        names = ("node", "machine", "system", "release", "python_implementation", "python_version")
+        return {name: getattr(platform, name)() for name in names} | {"cpu": {}}
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:

@@ -14,31 +14,25 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks import machine
-from benchmarks.command.checkout import ROOT, commit_info, worktree
+from benchmarks.command.checkout import ROOT, worktree
 from benchmarks.command.ending import Parser, print_result, run, say_after, whole
-from benchmarks.command.scratch import scratch
-from benchmarks.gate.judge import judge_pairs, markdown
-from benchmarks.gate.pair import measure_pair
-from benchmarks.gate.prepare import prepare
-from benchmarks.gate.work import TWO_SIDES, Files, Work, work_of
-from benchmarks.measuring.measurement import Say
-from gptloop.report import ReportError, append_text, write_files
+from benchmarks.gate.comparison import compare
+from benchmarks.gate.outputs import Outputs
+from benchmarks.gate.work import PROCESSES, work_of
+from gptloop.report import append_text, write_files
 from gptloop.report.budgets import read_budgets
 from gptloop.report.calibration import find_calibration
 from gptloop.report.machine import machine_of
-from gptloop.report.records import read_record
 from gptloop.report.verdicts import FEWEST_PROCESSES, exit_code
 
-KIND = "change"
-REPORTS = "reports"  # what they hold is no part of what is measured
-PROCESSES, ROUNDS = 5, 6
+ROUNDS = 6
+EXPLAIN = ("slower", "all", "none")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, judge, save, print.
+    """Measure, judge, explain, save, print.
 
     Returns:
         The exit status.
@@ -47,63 +41,44 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _change(options: argparse.Namespace) -> int:
+    outputs = Outputs(options.output, markdown=options.markdown, html=options.html, junit=options.junit)
+    outputs.check()
+    try:
+        return _judged(options, outputs)
+    except BaseException as error:
+        outputs.write_failure(error)  # or what an earlier comparison left there would pass for this one's
+        raise
+
+
+def _judged(options: argparse.Namespace, outputs: Outputs) -> int:
     budgets = read_budgets(options.budgets)
     facts = machine.facts()
     here = machine_of(facts)
     calibration = find_calibration(options.calibrations, here)  # what cannot be read is found before measuring
-    _check_output(options.output)
+    processes = options.processes or (calibration.processes_needed(budgets) if calibration else PROCESSES)
     work = work_of(budgets, facts, rounds=options.rounds, smoke=options.smoke)
     with worktree(options.base) as base:
-        measured = measure_pairs(base, work, options.processes, say_after(time.monotonic()))
-    verdicts = judge_pairs(measured["pairs"], measured["missing"], budgets, calibration)
+        found = compare(
+            base, work, budgets, calibration, wanted=processes, explain=options.explain, say=say_after(time.monotonic())
+        )
+    code = exit_code(found.verdicts)
     record = {
-        "gptloop_kind": KIND,
-        "schema": 1,
+        "gptloop_kind": "change",
+        "schema": 2,
         "datetime": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": facts,
         "smoke": work.smoke,
-        **measured,
-        "exit_code": exit_code(verdicts),
-        "verdicts": [one.to_json() for one in verdicts],
+        **found.measured,
+        "exit_code": code,
+        "verdicts": [one.to_json() for one in found.verdicts],
+        "explanations": found.explanations,
     }
     write_files(options.output.parent, {options.output.name: (json.dumps(record, indent=1) + "\n").encode()})
-    text = markdown(record, verdicts, here, budgets)
+    text = outputs.write(record, found, here, budgets)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         append_text(Path(summary), text + "\n")
     print_result(text)
-    return exit_code(verdicts)
-
-
-def measure_pairs(base: Path, work: Work, count: int, say: Say) -> dict[str, Any]:
-    """Pairs of the working tree and a base.
-
-    Args:
-        base: The base's tree.
-        work: What is measured.
-        count: How many pairs.
-        say: Takes one line of progress at a time.
-
-    Returns:
-        For JSON: both commits, the cases that could not be measured and why, and the raw pairs.
-    """
-    commits = {"base": commit_info(base, REPORTS), "change": commit_info(ROOT, REPORTS)}  # what fails, fails first
-    with scratch("change") as folder:
-        files = Files(folder, {"base": base, "change": ROOT})
-        lacking = prepare(files, work, say)
-        work = Work(**{**vars(work), "cases": [case for case in work.cases if case.name not in lacking]})
-        pairs = []
-        for index in range(count if work.cases else 0):
-            say(f"pair {index + 1} of {count}")
-            pairs.append(measure_pair(files, work, TWO_SIDES))
-    return {**commits, "rounds": work.rounds, "missing": lacking, "pairs": pairs}
-
-
-def _check_output(path: Path) -> None:
-    """Only what an earlier comparison saved is replaced: no saved run, and no baseline."""
-    if not path.parent.is_dir():
-        raise ReportError(f"{path.parent}: no such folder")
-    if os.path.lexists(path) and not (path.is_file() and read_record(path).values.get("gptloop_kind") == KIND):
-        raise ReportError(f"{path}: stands there already, and is no saved comparison: name another --output")
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -112,11 +87,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--processes",
         type=whole(FEWEST_PROCESSES),
-        default=PROCESSES,
-        help="pairs of fresh processes (default: %(default)s)",
+        help=f"pairs of fresh processes (default: what the machine's calibration asks for, else {PROCESSES}); as many "
+        "more where nothing can be judged",
     )
     parser.add_argument("--rounds", type=whole(2), default=ROUNDS, help="rounds in a pair (default: %(default)s)")
     parser.add_argument("--budgets", type=Path, default=ROOT / "benchmarks" / "gate" / "budgets.toml", metavar="FILE")
+    parser.add_argument(
+        "--explain",
+        choices=EXPLAIN,
+        default=EXPLAIN[0],
+        help="which cases are called once more under ONNX Runtime's profiler (default: those that became slower)",
+    )
     parser.add_argument(
         "--output",
         type=Path,
@@ -124,6 +105,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="where the raw pairs and verdicts are saved (default: reports/change.json)",
     )
+    for name, what in (("markdown", "what is printed"), ("html", "the same as a page"), ("junit", "JUnit XML")):
+        parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"also save {what}")
     parser.add_argument(
         "--calibrations",
         type=Path,

@@ -1,59 +1,66 @@
-"""Verdicts on measured pairs, with the PyTorch loop beside them as the control for drift, and the page made of them.
+"""Verdicts on measured pairs, with the PyTorch loop beside them as the control for drift.
 
 Knows nothing of processes or files.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from benchmarks.gate.work import CONTROL
 from gptloop.report.budgets import Budgets
 from gptloop.report.calibration import Calibration, assumed_floor
-from gptloop.report.machine import Machine
-from gptloop.report.markdown import escape
+from gptloop.report.memory import judge_memory
 from gptloop.report.statistics import paired_estimate, process_effect
-from gptloop.report.text import duration_text, hardware_text
-from gptloop.report.verdicts import Verdict, missing, percent_text, verdict, verdicts_table, verdicts_text
+from gptloop.report.verdicts import (
+    FEWEST_PROCESSES,
+    Floor,
+    Quantity,
+    Value,
+    Verdict,
+    exit_code,
+    missing,
+    percent_text,
+    verdict,
+)
+
+Pairs = Sequence[Mapping[str, Any]]
 
 
 def judge_pairs(
-    pairs: Sequence[Mapping[str, Any]],
+    pairs: Pairs,
     lacking: Mapping[str, str],
     budgets: Budgets,
     calibration: Calibration | None,
+    *,
+    wanted: int = FEWEST_PROCESSES,
 ) -> list[Verdict]:
-    """Verdicts on every gated case.
+    """Verdicts on the time of every gated case.
 
     Args:
-        pairs: As `benchmarks.gate.pair.measure_pair` records them.
+        pairs: As `benchmarks.gate.pair.measure_pair` records them; those whose control moved are set aside.
         lacking: Cases that could not be measured, and why.
         budgets: The gated cases.
         calibration: This machine's, if it has one.
+        wanted: The fewest pairs that a verdict is made of.
     """
-    trouble = _trouble(pairs, budgets)
+    kept = undisturbed(pairs, budgets)
+    trouble = _trouble(pairs, kept, wanted, budgets)
+    judged = pairs if trouble else kept
     verdicts = []
     for case, budget in budgets.cases.items():
         if case in lacking:
             verdicts.append(missing(case, budget, lacking[case]))
             continue
-        of_case = [pair["cases"][case] for pair in pairs]
-        floor = assumed_floor(budgets.paired_floor)
-        if calibration:
-            floor = calibration.paired_floor(
-                case, processes=len(pairs), cases=len(budgets.cases), assumed=budgets.paired_floor
-            )
-        effects = [process_effect(arms["base"], arms["change"]) for arms in of_case]
+        of_case = [pair["cases"][case] for pair in judged]
         verdicts.append(
             verdict(
                 case,
-                paired_estimate(effects),
+                paired_estimate([process_effect(arms["base"], arms["change"]) for arms in of_case]),
                 budgets,
-                floor,
+                _floor(case, len(judged), budgets, calibration),
                 trouble,
                 base_s=_median([arms["base"] for arms in of_case]),
                 change_s=_median([arms["change"] for arms in of_case]),
@@ -62,55 +69,74 @@ def judge_pairs(
     return verdicts
 
 
-def control_drift(pairs: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    """The control's median in seconds, and the farthest that a process was from it, as a log-ratio."""
-    medians = [float(np.median(pair["control_s"])) for pair in pairs]
-    middle = float(np.median(medians))
-    return middle, float(max(abs(np.log(np.array(medians) / middle))))
+def judge_peaks(
+    peaks: Pairs, lacking: Mapping[str, str], budgets: Budgets, calibration: Calibration | None
+) -> list[Verdict]:
+    """Verdicts on the peak memory of every gated case, where that is gated.
+
+    Args:
+        peaks: As `benchmarks.gate.memory.measure_peaks` records them.
+        lacking: As above.
+        budgets: As above.
+        calibration: As above.
+    """
+    verdicts = []
+    for case, budget in budgets.memory.items():
+        if case in lacking:
+            verdicts.append(missing(case, budget, lacking[case], Quantity.MEMORY))
+            continue
+        floor = assumed_floor(budgets.memory_floor, len(peaks))
+        if calibration:
+            floor = calibration.memory_floor(
+                case, processes=len(peaks), cases=len(budgets.memory), assumed=budgets.memory_floor
+            )
+        base, change = ([one[case][side] for one in peaks] for side in ("base", "change"))
+        verdicts.append(judge_memory(case, base, change, budgets, floor))
+    return verdicts
 
 
-def markdown(record: Mapping[str, Any], verdicts: Sequence[Verdict], here: Machine, budgets: Budgets) -> str:
-    """What a person reads of a comparison."""
-    base, change = (record[side] for side in ("base", "change"))
-    dirty = " with uncommitted changes" if change["dirty"] else ""
-    pairs = record["pairs"]
-    lines = [
-        "# Regression gate: change against base",
-        f"ONNX loop of {change['id'][:10]}{dirty} against {base['id'][:10]}, {len(pairs)} pairs of fresh processes, "
-        f"{record['rounds']} rounds of alternating calls each, seeded random weights; "
-        f"{escape(hardware_text(here))}.",
-        *(["**Tiny models (--smoke): the times mean nothing.**"] if record["smoke"] else []),
-        verdicts_text(verdicts),
-        verdicts_table(verdicts),
-    ]
-    if pairs:
-        middle, drift = control_drift(pairs)
-        lines.append(
-            f"Control: the PyTorch loop ({CONTROL.name}) took {duration_text(middle)}; from process to process it "
-            f"moved by up to {_percent(drift)} (limit {_percent(np.log1p(budgets.drift))})."
-        )
-    lines.append(
-        "A regression is an effect above the noise floor (calibrated on this machine by `python -m benchmarks.prove`, "
-        "else assumed) whose 95 % interval excludes the budget; `missing` and `unstable` are never a pass. Budgets: "
-        f"`{os.path.relpath(budgets.path)}`."
+def more_would_judge(verdicts: Sequence[Verdict]) -> bool:
+    """Whether more pairs may bring a judgement where these bring none."""
+    return exit_code(verdicts) == 2 and any(
+        one.value is Value.UNSTABLE and one.quantity is Quantity.TIME for one in verdicts
     )
-    return "\n\n".join(lines)
 
 
-def _trouble(pairs: Sequence[Mapping[str, Any]], budgets: Budgets) -> str | None:
-    """Why none of the pairs can be trusted, or None."""
+def control_drift(pairs: Pairs) -> tuple[float, float]:
+    """The control's median in seconds, and the farthest that a process was from it, as a log-ratio."""
+    middle_s, moved = _control(pairs)
+    return middle_s, float(max(moved))
+
+
+def undisturbed(pairs: Pairs, budgets: Budgets) -> Pairs:
+    """The pairs beside which the PyTorch loop, which no change touches, took its usual time."""
     if not pairs:
+        return pairs
+    _, moved = _control(pairs)
+    return [pair for pair, by in zip(pairs, moved, strict=True) if by <= np.log1p(budgets.drift)]
+
+
+def _control(pairs: Pairs) -> tuple[float, Sequence[float]]:
+    medians_s = np.array([np.median(pair["control_s"]) for pair in pairs])
+    middle_s = float(np.median(medians_s))
+    return middle_s, np.abs(np.log(medians_s / middle_s)).tolist()
+
+
+def _trouble(pairs: Pairs, kept: Pairs, wanted: int, budgets: Budgets) -> str | None:
+    """Why the pairs cannot be trusted, or None."""
+    if len(kept) == len(pairs) or len(kept) >= wanted:
         return None
-    if (drift := control_drift(pairs)[1]) > np.log1p(budgets.drift):
-        return (
-            f"the PyTorch loop beside it moved by {_percent(drift)} from process to process, more than the "
-            f"{_percent(np.log1p(budgets.drift))} allowed as drift: the machine was disturbed. Measure again"
-        )
-    return None
+    return (
+        f"the PyTorch loop beside it moved by up to {percent_text(control_drift(pairs)[1])[1:]} from process to "
+        f"process, in {len(pairs) - len(kept)} of {len(pairs)} pairs by more than the "
+        f"{percent_text(np.log1p(budgets.drift))[1:]} allowed as drift: the machine was disturbed. Measure again"
+    )
 
 
-def _percent(effect: float) -> str:
-    return percent_text(effect)[1:]
+def _floor(case: str, processes: int, budgets: Budgets, calibration: Calibration | None) -> Floor:
+    if calibration is None:
+        return assumed_floor(budgets.paired_floor, processes)
+    return calibration.paired_floor(case, processes=processes, cases=len(budgets.cases), assumed=budgets.paired_floor)
 
 
 def _median(rounds: Sequence[Sequence[float]]) -> float:

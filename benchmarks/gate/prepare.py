@@ -28,7 +28,7 @@ def prepare(files: Files, work: Work, say: Say) -> dict[str, str]:
     """
     for size in sorted({case.size for case in (*work.cases, work.control)}):
         say(f"{size}: seeded random weights{', tiny' if work.smoke else ''}")
-        (_tiny_model() if work.smoke else random_model(size)).save_pretrained(files.checkpoint(size))
+        (tiny_model() if work.smoke else random_model(size)).save_pretrained(files.checkpoint(size))
     missing: dict[str, str] = {}
     tokens: dict[str, dict[str, Tokens]] = {}
     with processes(files.trees) as started:
@@ -56,7 +56,7 @@ def send_load(process: Process, files: Files, side: str, case: GatedCase, work: 
         torch=torch,
         device=work.device,
         threads=work.threads,
-        ids=_ids(files, case).tolist(),
+        ids=case_ids(files, case).tolist(),
         arguments=arguments(case.workload, case.workload.max_new_tokens, greedy=False),
     )
 
@@ -76,7 +76,7 @@ def _load(process: Process, files: Files, side: str, case: GatedCase, work: Work
     return process.receive()
 
 
-def _ids(files: Files, case: GatedCase) -> Tokens:
+def case_ids(files: Files, case: GatedCase) -> Tokens:
     return prompt_ids(case.workload, GPT2Config.from_pretrained(files.checkpoint(case.size)).vocab_size)
 
 
@@ -86,7 +86,7 @@ def _disparity(files: Files, case: GatedCase, tokens: Mapping[str, Mapping[str, 
     At fp32 both sides have the tokens of the working tree's PyTorch loop. An int8 graph may have its own: the change's
     is asked for the quality that the suite asks for; the base's passed that when it was the change.
     """
-    checkpoint, ids = files.checkpoint(case.size), _ids(files, case)
+    checkpoint, ids = files.checkpoint(case.size), case_ids(files, case)
     call = arguments(case.workload, case.workload.max_new_tokens, greedy=False)
     expected = TorchLoop(checkpoint, device=device).generate(ids, **call)
     side = "change"
@@ -103,7 +103,7 @@ def _disparity(files: Files, case: GatedCase, tokens: Mapping[str, Mapping[str, 
     return None
 
 
-def _tiny_model() -> GPT2LMHeadModel:
+def tiny_model() -> GPT2LMHeadModel:
     import torch  # noqa: PLC0415
 
     with torch.random.fork_rng(devices=[]):

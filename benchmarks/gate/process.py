@@ -18,16 +18,16 @@ WORKER = ROOT / "benchmarks" / "timing" / "turn_worker.py"
 
 
 class Process:
-    """A `benchmarks.timing.turn_worker` of one tree.
+    """A `benchmarks.timing.turn_worker` of one tree, or another worker that answers as it does.
 
     Raises:
         RuntimeError: If it ends before it has answered, with what it said.
     """
 
-    def __init__(self, tree: Path):
+    def __init__(self, tree: Path, worker: Path = WORKER):
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (`close` closes it)
         self._process = subprocess.Popen(
-            [sys.executable, "-P", str(WORKER)],  # -P: the worker's own folder is not the tree's
+            [sys.executable, "-P", str(worker)],  # -P: the worker's own folder is not the tree's
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -35,6 +35,10 @@ class Process:
             cwd=tree,
             env=os.environ | {"PYTHONPATH": str(tree)},
         )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def send(self, do: str, **request: Any) -> None:
         """Send a request; processes may be at work on theirs at the same time."""
@@ -70,9 +74,9 @@ class Process:
 
 
 @contextlib.contextmanager
-def processes(trees: Mapping[str, Path]) -> Iterator[dict[str, Process]]:
+def processes(trees: Mapping[str, Path], worker: Path = WORKER) -> Iterator[dict[str, Process]]:
     """A fresh process of each tree, ended on leaving."""
-    started = {name: Process(tree) for name, tree in trees.items()}
+    started = {name: Process(tree, worker) for name, tree in trees.items()}
     try:
         for process in started.values():
             process.send("hello")

@@ -20,7 +20,9 @@ from benchmarks import machine
 from benchmarks.command.checkout import ROOT, commit_info
 from benchmarks.command.ending import Parser, print_result, run, say_after, whole
 from benchmarks.command.scratch import scratch
-from benchmarks.gate.change import PROCESSES, REPORTS, ROUNDS
+from benchmarks.gate.change import ROUNDS
+from benchmarks.gate.comparison import REPORTS
+from benchmarks.gate.memory import measure_peaks
 from benchmarks.gate.pair import measure_pair
 from benchmarks.gate.prepare import prepare
 from benchmarks.gate.proof import ARMS
@@ -48,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     options = parser.parse_args(argv)
-    if options.test_pairs < options.processes:
+    if options.processes and options.test_pairs < options.processes:
         parser.error(f"a suite run of {options.processes} pairs is drawn from the test pairs, got {options.test_pairs}")
     return run("benchmarks.prove", lambda: _prove(options))
 
@@ -59,7 +61,7 @@ def _prove(options: argparse.Namespace) -> int:
     path = options.output or ROOT / "reports" / f"proof-{machine_of(facts).slug}.json"
     if not options.render:
         _measure(path, budgets, facts, options)
-    text = rendered(path, budgets)
+    text = rendered(path, budgets, options.processes)
     if not options.smoke:
         write_pages({options.page: with_block(options.page, BLOCK, text)})
     print_result(text)
@@ -72,7 +74,6 @@ def _measure(path: Path, budgets: Budgets, facts: Mapping[str, Any], options: ar
     settings = {
         "calibration_pairs": options.calibration_pairs,
         "test_pairs": options.test_pairs,
-        "processes": options.processes,
         "rounds": options.rounds,
         "cases": [case.name for case in work.cases],
         "control": CONTROL.name,
@@ -80,9 +81,10 @@ def _measure(path: Path, budgets: Budgets, facts: Mapping[str, Any], options: ar
     }
     proof = {"gptloop_kind": PROOF, "schema": SCHEMA, "machine": facts, "commit": commit_info(ROOT, REPORTS)}
     proof["settings"] = settings
-    pairs = _saved_pairs(path, proof)
+    pairs, peaks = _saved(path, proof)
     wanted = options.calibration_pairs + options.test_pairs
-    if len(pairs) >= wanted:
+    wanted_peaks = options.calibration_pairs if budgets.memory else 0
+    if len(pairs) >= wanted and len(peaks) >= wanted_peaks:
         return
     say = say_after(time.monotonic())
     with scratch("proof") as folder:
@@ -94,18 +96,26 @@ def _measure(path: Path, budgets: Budgets, facts: Mapping[str, Any], options: ar
             start = time.monotonic()
             pair = measure_pair(files, work, TWO_SIDES if len(pairs) < options.calibration_pairs else ARMS)
             pairs.append(pair | {"wall_s": time.monotonic() - start})
-            write_files(path.parent, {path.name: (json.dumps({**proof, "pairs": pairs}) + "\n").encode()})
+            _save(path, {**proof, "pairs": pairs, "peaks": peaks})
             _say_pair(pair, say)
+        while len(peaks) < wanted_peaks:
+            say(f"peak memory, {len(peaks) + 1} of {wanted_peaks}")
+            peaks.append(measure_peaks(files, work))
+            _save(path, {**proof, "pairs": pairs, "peaks": peaks})
 
 
-def _saved_pairs(path: Path, now: Mapping[str, Any]) -> list[Any]:
-    """The pairs that a file holds already, none where there is no file.
+def _save(path: Path, content: Mapping[str, Any]) -> None:
+    write_files(path.parent, {path.name: (json.dumps(content) + "\n").encode()})
+
+
+def _saved(path: Path, now: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
+    """The pairs and peaks that a file holds already, none where there is no file.
 
     Raises:
         ReportError: If they were measured otherwise: pairs of two kinds are no proof.
     """
     if not path.exists():
-        return []
+        return [], []
     saved = read_record(path).values
     for name, value in now.items():
         if saved.get(name) != value:
@@ -113,10 +123,10 @@ def _saved_pairs(path: Path, now: Mapping[str, Any]) -> list[Any]:
                 f"{path}: was measured with another {name} ({json.dumps(saved.get(name))}, now {json.dumps(value)}): "
                 "finish it as it was begun, or remove it, or name another --output"
             )
-    pairs = saved.get("pairs")
-    if not isinstance(pairs, list):
+    pairs, peaks = saved.get("pairs"), saved.get("peaks", [])
+    if not isinstance(pairs, list) or not isinstance(peaks, list):
         raise ReportError(f"{path}: a damaged proof: no list of pairs")
-    return pairs
+    return pairs, peaks
 
 
 def _say_pair(pair: Mapping[str, Any], say: Say) -> None:
@@ -132,8 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--processes",
         type=whole(FEWEST_PROCESSES),
-        default=PROCESSES,
-        help="of a suite run (default: %(default)s)",
+        help="of a suite run (default: what the calibration asks for)",
     )
     parser.add_argument("--rounds", type=whole(2), default=ROUNDS, help="rounds in a pair (default: %(default)s)")
     parser.add_argument("--budgets", type=Path, default=ROOT / "benchmarks" / "gate" / "budgets.toml", metavar="FILE")

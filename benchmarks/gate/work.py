@@ -14,6 +14,7 @@ from benchmarks.cases import BASELINE, CPU_GRID
 from benchmarks.workloads import Workload
 from gptloop.report.budgets import Budgets
 
+PROCESSES = 5  # pairs of a comparison where the machine was not calibrated
 PRECISIONS = {"onnx": "fp32", "onnx_int8": "int8"}
 SIDES = ("base", "change")
 

@@ -18,25 +18,29 @@ from gptloop.report.calibration import CONTROL, assumed_floor, find_calibration
 from gptloop.report.compare import BASELINE, paired_ratios
 from gptloop.report.errors import ReportError
 from gptloop.report.markdown import escape
+from gptloop.report.memory import judge_memory
 from gptloop.report.records import is_number, named, read_record
 from gptloop.report.run_file import CASE_FIELDS
 from gptloop.report.runs import read_run
 from gptloop.report.statistics import unpaired_estimate
 from gptloop.report.text import commits_text
+from gptloop.report.verdict_text import verdicts_table, verdicts_text
 from gptloop.report.verdicts import (
     FEWEST_ROUNDS,
     Floor,
+    Quantity,
+    Value,
     Verdict,
     exit_code,
     missing,
     percent_text,
     verdict,
-    verdicts_table,
-    verdicts_text,
 )
 
 KIND = "baseline"
 SCHEMA = 1
+CANNOT_JUDGE = 2
+_ANOTHER_MACHINE = "another machine: informs, and is never gated"
 _LARGEST_FLOOR = 10  # a log-ratio: more than 20,000 times the time
 
 Row = Mapping[Any, Any]
@@ -50,17 +54,25 @@ class Judged:
         verdicts: Of every gated case.
         run: The run judged, and its commit.
         baseline: The file it was compared with, and its commit.
+        base_commit: The commit alone, to compare with by `benchmarks.change`.
         same_machine: False if it can only inform.
     """
 
     verdicts: Sequence[Verdict]
     run: str
     baseline: str
+    base_commit: str
     same_machine: bool
 
     @property
     def exit_code(self) -> int:
-        return exit_code(self.verdicts) if self.same_machine else 2
+        return exit_code(self.verdicts) if self.same_machine else CANNOT_JUDGE
+
+    @property
+    def measure_again(self) -> bool:
+        """Whether another run could be judged where this one could not."""
+        unstable = any(one.value is Value.UNSTABLE for one in self.verdicts)
+        return self.same_machine and self.exit_code == CANNOT_JUDGE and unstable
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -70,6 +82,7 @@ class Judged:
             "baseline": self.baseline,
             "same_machine": self.same_machine,
             "exit_code": self.exit_code,
+            "measure_again": self.measure_again,
             "verdicts": [one.to_json() for one in self.verdicts],
         }
 
@@ -80,7 +93,12 @@ class Judged:
             lines.append(verdicts_text(self.verdicts))
         else:
             lines.append("**Not gated: the baseline is from another machine, so the numbers below only inform.**")
-        return "\n\n".join([*lines, verdicts_table(self.verdicts)])
+        lines.append(verdicts_table(self.verdicts))
+        if any(one.value is Value.REGRESSION for one in self.verdicts):
+            lines.append(
+                f"What changed, operator by operator: `python -m benchmarks.change --base {self.base_commit}`."
+            )
+        return "\n\n".join(lines)
 
 
 def judge_run(run: pd.DataFrame, path: Path, budgets: Budgets, folder: Path) -> Judged:
@@ -103,7 +121,9 @@ def judge_run(run: pd.DataFrame, path: Path, budgets: Budgets, folder: Path) -> 
         stored = machine_floors(folder, run, budgets)
     floors = Floors(stored if stored and same_machine else {}, budgets.stored_floor)
     verdicts = [_judge_case(case, base, run, budgets, floors, same_machine) for case in budgets.cases]
-    return Judged(verdicts, run=_title(run), baseline=_title(base), same_machine=same_machine)
+    verdicts += [_judge_memory(case, base, run, budgets, same_machine) for case in budgets.memory]
+    commit = str(base["commit"].iloc[0])[:10]
+    return Judged(verdicts, _title(run), _title(base), commit, same_machine)
 
 
 def _title(run: pd.DataFrame) -> str:
@@ -149,14 +169,8 @@ def _judge_case(
 ) -> Verdict:
     budget = budgets.cases[case]
     before, now = find_row(base, case), find_row(run, case)
-    if before is None:
-        return missing(case, budget, f"the baseline does not hold it{'' if now else ', nor does the run'}")
-    if now is None:
-        return missing(case, budget, "the run did not measure it, the baseline did; or it failed its parity check")
-    for name in (*CASE_FIELDS, "precision"):
-        if before[name] != now[name]:
-            other = f"{name} {named(before[name])}, now {named(now[name])}"
-            return missing(case, budget, f"the baseline measured other work: {other}")
+    if before is None or now is None or (reason := _not_comparable(before, now)):
+        return missing(case, budget, _absent(before, now) or reason)
     for side, row in (("baseline", before), ("run", now)):
         if (rounds := len(row["rounds_s"])) < FEWEST_ROUNDS:
             return missing(case, budget, f"the {side} has {rounds} round, at least {FEWEST_ROUNDS} are needed")
@@ -169,12 +183,38 @@ def _judge_case(
         unpaired_estimate(before["rounds_s"], now["rounds_s"]),
         budgets,
         floors(case),
-        trouble=_trouble(controls, floors(CONTROL)) if same_machine else "another machine: informs, and is never gated",
+        trouble=_trouble(controls, floors(CONTROL)) if same_machine else _ANOTHER_MACHINE,
         base_s=float(np.median(before["rounds_s"])),
         change_s=float(np.median(now["rounds_s"])),
         base_speedup=_speedup(controls[0], before),
         change_speedup=_speedup(controls[1], now),
     )
+
+
+def _judge_memory(case: str, base: pd.DataFrame, run: pd.DataFrame, budgets: Budgets, same_machine: bool) -> Verdict:
+    before, now = find_row(base, case), find_row(run, case)
+    if before is None or now is None or (reason := _not_comparable(before, now)):
+        return missing(case, budgets.memory[case], _absent(before, now) or reason, Quantity.MEMORY)
+    peaks = [None if pd.isna(row["peak_memory_bytes"]) else row["peak_memory_bytes"] for row in (before, now)]
+    trouble = None if same_machine else _ANOTHER_MACHINE
+    return judge_memory(case, peaks[:1], peaks[1:], budgets, assumed_floor(budgets.memory_floor), trouble)
+
+
+def _absent(before: Row | None, now: Row | None) -> str:
+    """Which side lacks a case; nothing if both have it."""
+    if before is None:
+        return f"the baseline does not hold it{'' if now else ', nor does the run'}"
+    return "" if now else "the run did not measure it, the baseline did; or it failed its parity check"
+
+
+def _not_comparable(before: Row, now: Row) -> str:
+    """Why a case of both sides says nothing of a change, or nothing."""
+    for name in (*CASE_FIELDS, "precision"):
+        if before[name] != now[name]:
+            return f"the baseline measured other work: {name} {named(before[name])}, now {named(now[name])}"
+    if before["rounds_s"] == now["rounds_s"] or before["datetime"] >= now["datetime"]:
+        return "nothing new was measured: the run is the one that the baseline was made from, or not newer than it"
+    return ""
 
 
 def _trouble(controls: Sequence[Row | None], floor: Floor) -> str | None:

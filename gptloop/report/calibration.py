@@ -10,15 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
+from gptloop.report.budgets import Budgets
 from gptloop.report.errors import ReportError
 from gptloop.report.machine import Machine, read_machine
+from gptloop.report.memory import memory_effects
 from gptloop.report.records import COUNT, FLAG, RECORDS, ROUNDS, Record, named, read_record
-from gptloop.report.statistics import paired_noise_floor, process_effect, unpaired_noise_floor
-from gptloop.report.verdicts import Floor
+from gptloop.report.statistics import CONFIDENCE, paired_noise_floor, process_effect, unpaired_noise_floor
+from gptloop.report.verdicts import FEWEST_PROCESSES, MOST_PROCESSES, Floor
 
 PROOF = "proof"
 CONTROL = "control"  # the PyTorch loop, beside the cases
+
+SEEN = 19 / 20  # of suite runs with a slowdown of the resolution
 
 Pair = Mapping[str, Any]
 
@@ -31,18 +36,50 @@ class Calibration:
         name: The file, for the reader.
         machine: Where they were measured.
         pairs: As `benchmarks.gate.pair` records them.
+        peaks: Peak memory in bytes by case and side, as `benchmarks.gate.memory` records it; may be empty.
     """
 
     name: str
     machine: Machine
     pairs: Sequence[Pair]
+    peaks: Sequence[Pair] = ()
 
     def paired_floor(self, case: str, *, processes: int, cases: int, assumed: float) -> Floor:
         """Of change against base, in so many pairs of processes; the assumed one (a fraction) for an unknown case."""
-        effects = [process_effect(arms["base"], arms["change"]) for arms in self._arms(case)]
+        effects = self._effects(case)
         if len(effects) < 2:
-            return assumed_floor(assumed)
-        return Floor(paired_noise_floor(effects, processes=processes, cases=cases), calibrated=True)
+            return assumed_floor(assumed, processes)
+        return Floor(paired_noise_floor(effects, processes=processes, cases=cases), True, processes)
+
+    def memory_floor(self, case: str, *, processes: int, cases: int, assumed: float) -> Floor:
+        """The same of peak memory."""
+        sides = [of_case for one in self.peaks if (of_case := one.get(case))]
+        if len(sides) < 2:
+            return assumed_floor(assumed, processes)
+        effects = memory_effects([one["base"] for one in sides], [one["change"] for one in sides])
+        return Floor(paired_noise_floor(effects, processes=processes, cases=cases), True, processes)
+
+    def processes_needed(self, budgets: Budgets) -> int:
+        """The fewest pairs that see a slowdown of the resolution in 19 of 20 runs of each case.
+
+        They expect a spread that is larger than the calibration's by its own standard error. Where not even
+        `MOST_PROCESSES` do, these.
+        """
+        for processes in range(FEWEST_PROCESSES, MOST_PROCESSES):
+            if all(self._sees(case, processes, budgets) for case in budgets.cases):
+                return processes
+        return MOST_PROCESSES
+
+    def _sees(self, case: str, processes: int, budgets: Budgets) -> bool:
+        effects = self._effects(case)
+        if len(effects) < 2:
+            return True  # nobody knows more of it than the assumed floor
+        floor = paired_noise_floor(effects, processes=processes, cases=len(budgets.cases))
+        spread = float(np.sqrt(np.mean(np.square(effects)))) * (1 + 1 / np.sqrt(2 * len(effects)))
+        error = spread / np.sqrt(processes)
+        half_interval = stats.t.ppf((1 + CONFIDENCE) / 2, processes - 1) * error
+        seen = np.log1p(budgets.resolution) - stats.norm.ppf(SEEN) * error
+        return bool(seen >= max(floor, np.log1p(budgets.cases[case]) + half_interval))
 
     def stored_floors(self, cases: Sequence[str]) -> dict[str, float]:
         """Of single processes measured apart, as log-ratios, by case; `CONTROL` is the PyTorch loop's."""
@@ -54,13 +91,16 @@ class Calibration:
             if len(of_case) >= 2
         }
 
+    def _effects(self, case: str) -> list[float]:
+        return [process_effect(arms["base"], arms["change"]) for arms in self._arms(case)]
+
     def _arms(self, case: str) -> list[Mapping[str, Any]]:
         return [pair["cases"][case] for pair in self.pairs if case in pair["cases"]]
 
 
-def assumed_floor(fraction: float) -> Floor:
+def assumed_floor(fraction: float, processes: int = 1) -> Floor:
     """A floor that nobody measured."""
-    return Floor(float(np.log1p(fraction)), calibrated=False)
+    return Floor(float(np.log1p(fraction)), False, processes)
 
 
 def find_calibration(folder: Path, machine: Machine) -> Calibration | None:
@@ -102,4 +142,10 @@ def _calibration(path: Path, record: Record, machine: Machine) -> Calibration | 
         return None
     for index, pair in enumerate(pairs, 1):
         check_pair(f"{path}: pair {index}", pair)
-    return Calibration(path.name, machine, pairs)
+    peaks = record.field_or("peaks", RECORDS, [])
+    for index, one in enumerate(peaks, 1):
+        cases = Record(f"{path}: peaks {index}", one)
+        for case in cases.values:
+            for side in ("base", "change"):
+                cases.record(case).field(side, COUNT)
+    return Calibration(path.name, machine, pairs, peaks)

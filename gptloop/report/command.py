@@ -4,12 +4,14 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gptloop.console import one_line, reader_may_leave
 from gptloop.report.disk import append_text
 from gptloop.report.errors import ReportError
+from gptloop.report.junit import junit_file
+from gptloop.report.verdicts import Verdict
 from gptloop.report.write import write_report
 
 CANNOT_JUDGE = 2
@@ -22,12 +24,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0; 1 for a regression, where verdicts count, and for nothing else; 2 where no report could be
-        made, and then the report is as it was (a baseline is replaced before it is judged against), where a page, the
-        job's summary or standard output could not be written, where a verdict that counts could not be reached, or for
-        what nobody expected; 130 if it was interrupted.
+        made, and then the report is as it was (a baseline is replaced before), where a page, the job's summary or
+        standard output could not be written, where a verdict that counts could not be reached, or for what nobody
+        expected; 130 if it was interrupted.
     """
     try:
-        return _run(_options(arguments))
+        options = _options(arguments)
+        with junit_file(options.junit) as write_junit:
+            return _run(options, write_junit)
     except ReportError as error:
         _say(str(error))
     except KeyboardInterrupt:
@@ -38,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return CANNOT_JUDGE
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, write_junit: Callable[[Sequence[Verdict]], None]) -> int:
     left_out: list[str] = []
     try:
         report = write_report(
@@ -55,6 +59,8 @@ def _run(options: argparse.Namespace) -> int:
             _say(line)
         if (more := len(left_out) - _MOST_LEFT_OUT) > 0:
             _say(f"and {more:,} more files are left out")
+    if report.judged:
+        write_junit(report.judged.verdicts)
     if step_summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         append_text(Path(step_summary), report.summary)
     _print(report.summary)
@@ -114,6 +120,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=Path("benchmarks/gate/budgets.toml"),
         help="gated cases and what they may cost (default: %(default)s)",
     )
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="save the verdicts as JUnit XML, too")
     parser.add_argument(
         "--readme", type=Path, metavar="FILE", help="put results and a chart between a page's marks <!-- results -->"
     )
@@ -123,4 +130,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.baseline is None and (options.fail_on_regression or options.update_baseline):
         parser.error("--fail-on-regression and --update-baseline need --baseline FILE")
+    if options.junit and (options.baseline is None or options.update_baseline):
+        parser.error("--junit needs --baseline FILE, and no --update-baseline: it holds verdicts")
     return options

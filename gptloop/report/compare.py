@@ -70,6 +70,7 @@ def compare_cases(cases: pd.DataFrame) -> pd.DataFrame:
         - `baseline_median_s`, `baseline_precision` (or None): the baseline of the same case in the same run;
         - `speedup`, `speedup_min`, `speedup_q1`, `speedup_q3`, `speedup_max`: median and spread of the paired ratios,
           baseline over contender; NaN for the baseline itself;
+        - `ttft_speedup`, `ttft_speedup_min`, `ttft_speedup_max`: the same of the time to first token;
         - `alone_median_s`, `alone_over_interleaved`: the control. 1 says that sharing a process cost nothing;
         - `over_ceiling`, `over_ceiling_min`, `over_ceiling_max`: median and spread of the paired ratios, contender over
           its ceiling; `products_s` and the like: medians of the bounds, of which it is the highest one;
@@ -104,6 +105,7 @@ def _ratios(row: dict[Any, Any], baseline: dict[Any, Any] | None) -> dict[str, A
         "baseline_median_s": float(np.median(baseline["rounds_s"])) if baseline else float("nan"),
         "baseline_precision": baseline["precision"] if baseline else None,
         **_speedup(row, baseline),
+        **_ttft_speedup(row, baseline),
         "alone_median_s": alone_s,
         "alone_over_interleaved": alone_s / median_s,
         **_ceiling(row),
@@ -157,6 +159,17 @@ def _speedup(row: dict[Any, Any], baseline: dict[Any, Any] | None) -> dict[str, 
     except ReportError as error:
         raise ReportError(f"{_place(row)}: {error}") from error
     return dict(zip(names, map(float, np.quantile(ratios, [0, 0.25, 0.5, 0.75, 1])), strict=True))
+
+
+def _ttft_speedup(row: dict[Any, Any], baseline: dict[Any, Any] | None) -> dict[str, float]:
+    names = ("ttft_speedup_min", "ttft_speedup", "ttft_speedup_max")
+    if baseline is None or row["contender"] == BASELINE:
+        return dict.fromkeys(names, float("nan"))
+    try:
+        ratios = paired_ratios(baseline["ttft_rounds_s"], row["ttft_rounds_s"])
+    except ReportError as error:
+        raise ReportError(f"{_place(row)}: time to first token: {error}") from error
+    return dict(zip(names, map(float, np.quantile(ratios, [0, 0.5, 1])), strict=True))
 
 
 def _in_order(rows: list[dict[Any, Any]]) -> list[dict[Any, Any]]:

@@ -7,3 +7,7 @@ class ReportError(ValueError):
 
 class NotOursError(ReportError):
     """A file that is whole and readable, and none of those that a report is made of."""
+
+
+class OtherSchemaError(NotOursError):
+    """A run of gptloop's suite in a form of another version, which this report does not read."""

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from gptloop.report.compare import compare_cases
 from gptloop.report.disk import read_text, write_files
 from gptloop.report.errors import ReportError
 from gptloop.report.markdown import escape
@@ -39,13 +38,13 @@ def results_block(compared: pd.DataFrame, folder: Path, page: Path) -> str:
     return f"![{escape(alt.translate(_NO_BRACKETS))}]({chart})\n\n{results_markdown(cases)}"
 
 
-def records_block(runs: pd.DataFrame) -> str:
+def records_block(history: pd.DataFrame) -> str:
     """The record table.
 
     Args:
-        runs: The frame of `runs.read_runs`.
+        history: The frame of `compare.compare_cases`, of all runs.
     """
-    return records_markdown(compare_cases(runs))
+    return records_markdown(history)
 
 
 def with_block(page: Path, name: str, block: str) -> bytes:

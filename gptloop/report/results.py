@@ -69,12 +69,14 @@ def results_markdown(cases: pd.DataFrame) -> str:
     precisions = {row["precision"] for row in rows if row["contender"] in _OWN}
     columns = sorted(precisions, key=precision_rank)
     headers = ["size", "workload", *(f"{contender_title(CANDIDATE)}, {precision}" for precision in columns)]
+    headers += [f"TTFT, {precision}" for precision in columns]
     headers += [contender_title(BASELINE), "best peer", "machine", "date"]
     lines = [
         [
             work[0]["size"],
             workload_text(work[0], cases),
             *(_own_cell(work, precision) for precision in columns),
+            *(_ttft_cell(work, precision) for precision in columns),
             _time_cell(_row(work, BASELINE)),
             _peer_cell(work),
             hardware_text(work[0]["machine"]),
@@ -82,7 +84,7 @@ def results_markdown(cases: pd.DataFrame) -> str:
         ]
         for work in shown
     ]
-    shown_table = table(headers, lines, "ll" + "r" * (len(columns) + 2) + "ll")
+    shown_table = table(headers, lines, "ll" + "r" * (2 * len(columns) + 2) + "ll")
     return f"{shown_table}\n\n{_grounds(pd.DataFrame.from_records(rows))}"
 
 
@@ -131,6 +133,14 @@ def _own_cell(work: list[Row], precision: str) -> str:
     return duration_text(row["median_s"]) + ("" if pd.isna(row["speedup"]) else f", {ratio_text(row['speedup'])}")
 
 
+def _ttft_cell(work: list[Row], precision: str) -> str:
+    row = _row(work, *_OWN, precision=precision)
+    if row is None:
+        return DASH
+    speedup = row["ttft_speedup"]
+    return duration_text(row["ttft_s"]) + ("" if pd.isna(speedup) else f", {ratio_text(speedup)}")
+
+
 def _time_cell(row: Mapping[Any, Any] | None) -> str:
     return DASH if row is None else duration_text(row["median_s"])
 
@@ -160,7 +170,8 @@ def _grounds(shown: pd.DataFrame) -> str:
     words = (
         f"Measured on {hardware_text(machine)} ({versions_text(machine)}) with {weights_text(shown)}. A time is that "
         f"of a whole call, the median of {counted} interleaved rounds; a speedup is over the {over} in the same rounds."
-        f' {_tokens(shown)} The best peer is the fastest of Hugging Face, CTranslate2 and OpenVINO; "{DASH}" stands '
-        "where it was not measured."
+        " TTFT is the time to first token."
+        f' {_tokens(shown)} The best peer is the fastest of Hugging Face, CTranslate2, OpenVINO and JAX; "{DASH}" '
+        "stands where it was not measured."
     )
     return textwrap.fill(escape(words), 120, break_on_hyphens=False, break_long_words=False)

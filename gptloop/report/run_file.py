@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gptloop.report.errors import NotOursError, ReportError
+from gptloop.report.errors import NotOursError, OtherSchemaError, ReportError
 from gptloop.report.machine import DEVICE, read_machine
 from gptloop.report.records import (
     COUNT,
@@ -109,6 +109,7 @@ def rows_of_run(path: Path, folder: Path) -> list[dict[str, Any]]:
     Raises:
         ReportError: If the file cannot be read, or is no run of gptloop's suite.
         NotOursError: If it is well-formed and somebody else's, or of gptloop's own but no run.
+        OtherSchemaError: If it is a run in the form of another version.
     """
     run = read_record(path)
     if "gptloop_kind" in run.values:
@@ -163,7 +164,8 @@ def _facts_of_run(run: Record) -> dict[str, Any]:
 def _facts_of_benchmark(benchmark: Record) -> dict[str, Any]:
     info = benchmark.record("extra_info")
     if info.field("schema", NATURAL) != SCHEMA:
-        raise ReportError(f"{info.place} has schema {info.values['schema']}, this report reads schema {SCHEMA}")
+        schema = info.values["schema"]
+        raise OtherSchemaError(f"{info.place} has schema {schema}, this report reads schema {SCHEMA}")
     parity = info.record("parity")
     if (early := [name for name in _EARLY if name in info.values]) and len(early) < len(_EARLY):
         raise ReportError(f"{info.place} has {', '.join(early)} without the others of {', '.join(_EARLY)}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from gptloop.report.errors import NotOursError, ReportError
+from gptloop.report.errors import NotOursError, OtherSchemaError, ReportError
 from gptloop.report.folder import Say, run_files, say_nothing
 from gptloop.report.run_file import BOUNDS, CASE_FIELDS, STEP_COUNTS, rows_of_baseline, rows_of_run
 
@@ -17,7 +17,7 @@ __all__ = ["BOUNDS", "CASE_FIELDS", "STEP_COUNTS", "newest_cases", "newest_machi
 MOST_MACHINES = 10  # each has five charts, a section and tables of its own
 
 
-def read_runs(folder: Path, say: Say = say_nothing) -> pd.DataFrame:
+def read_runs(folder: Path, say: Say = say_nothing, *, of_one_schema: bool = False) -> pd.DataFrame:
     """Every benchmark of every run saved below a folder, one row each.
 
     Runs are `MACHINE/NNNN_*.json`. Other JSON files with a top-level `gptloop_kind` are gptloop's own and are passed
@@ -25,7 +25,9 @@ def read_runs(folder: Path, say: Say = say_nothing) -> pd.DataFrame:
 
     Args:
         folder: Where they are saved.
-        say: Is told in a line of each file that is left out: see `folder.run_files`; and runs of another suite.
+        say: Is told in a line of each file that is left out: see `folder.run_files`; and runs of another suite, or in
+            the form of another version.
+        of_one_schema: Refuse the latter: to a gate, one of them may be the newest run.
 
     Returns:
         A frame with the columns
@@ -56,6 +58,10 @@ def read_runs(folder: Path, say: Say = say_nothing) -> pd.DataFrame:
     for path in run_files(folder, say):
         try:
             rows += rows_of_run(path, folder)
+        except OtherSchemaError as error:
+            if of_one_schema:
+                raise
+            say(f"{error}: left out")
         except NotOursError as error:
             say(f"{error}: left out")
     if not rows:

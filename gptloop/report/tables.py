@@ -26,31 +26,10 @@ from gptloop.report.text import (
     workload_text,
 )
 
-# What each word of the report means; `code` in backticks, for Markdown and the page alike.
-DEFINITIONS = {
-    "Speedup": "is the baseline's time over the contender's, formed for each pair of interleaved rounds of one run: "
-    "the median of these ratios, with [min-max]. The baseline is the KV-cached PyTorch loop; above 1.00x is faster.",
-    "Time": "is one whole `generate` call: median [min-max] of the rounds.",
-    "TTFT": "(time to first token) is the same call with `max_new_tokens=1`.",
-    "Time per output token": "is (time - TTFT) / (new tokens - 1).",
-    "Tokens/s": "counts the new tokens of all rows.",
-    "Growth": "is the time per output token over that of a call for the first new tokens alone, paired by round (TTFT "
-    "is the median): 1 says that a long text costs no more per token than a short one.",
-    "Load": "is from files on disk to ready, in a process of its own (imports included).",
-    "Time / ceiling": "is the contender's time over what it cannot be faster than on this machine, paired by round: "
-    "the call's matrix products alone (the same shapes, runtime, threads and weights; those of attention included, "
-    "where they were measured), or its matrices' way from memory, once for each pass, at the bandwidth measured beside "
-    "it; whichever takes longer. It marks the latency chart.",
-    "Cores": "tell how the machine's cores seem to be placed before and after a call, which a virtual machine's host "
-    "may change: near, apart, as one core's two hardware threads, or moved in between; by small parallel passes beside "
-    "the calls, in which threads read what they or what others wrote, against the fastest of the machine. A speedup "
-    "there is of the rounds in which the baseline's cores were placed alike.",
-    "Peak memory": "is that of the contender alone in a process of its own, its weights included.",
-    "Parity": "comes before time: a contender whose tokens differ has no time. Excused rows left the baseline's path "
-    "at a checked near-tie.",
-}
-
-SPEEDUP_HEADERS = ("size", "workload", contender_title(CANDIDATE), contender_title(BASELINE), "speedup", "rounds")
+SPEEDUP_HEADERS = (
+    *("size", "workload", contender_title(CANDIDATE), contender_title(BASELINE), "speedup"),
+    *("TTFT", "TTFT speedup", "rounds"),
+)
 
 
 @dataclass(frozen=True)
@@ -93,6 +72,8 @@ def _speedup_cells(candidate: Row | None, baseline: Row | None) -> list[str]:
         DASH if candidate is None else duration_text(candidate["median_s"]),
         DASH if baseline is None else duration_text(baseline["median_s"]),
         DASH if candidate is None else _speedup_spread(candidate),
+        DASH if candidate is None else duration_text(candidate["ttft_s"]),
+        DASH if candidate is None else _ttft_speedup_spread(candidate),
         DASH if candidate is None else str(len(candidate["rounds_s"])),
     ]
 
@@ -106,6 +87,10 @@ def _speedup_spread(row: Row) -> str:
     return ratio_spread_text(row["speedup"], row["speedup_min"], row["speedup_max"])
 
 
+def _ttft_speedup_spread(row: Row) -> str:
+    return ratio_spread_text(row["ttft_speedup"], row["ttft_speedup_min"], row["ttft_speedup_max"])
+
+
 def _contender_cells(row: Row) -> list[str]:
     is_baseline = row["contender"] == BASELINE
     return [
@@ -114,6 +99,7 @@ def _contender_cells(row: Row) -> list[str]:
         duration_spread_text(row["median_s"], row["min_s"], row["max_s"]),
         "baseline" if is_baseline else _speedup_spread(row),
         duration_text(row["ttft_s"]),
+        "baseline" if is_baseline else _ttft_speedup_spread(row),
         or_dash(row["time_per_output_token_s"], duration_text),
         rate_text(row["tokens_per_s"]),
         or_dash(row["over_ceiling"], ratio_text),
@@ -180,10 +166,10 @@ CONTENDERS = Table(
     title="All contenders",
     caption="Time of a whole call, median [min-max]",
     headers=(
-        *("contender", "precision", "time", "speedup", "TTFT", "time per output token"),
-        *("tokens/s", "time / ceiling", "load", "peak memory", "parity"),
+        *("contender", "precision", "time", "speedup", "TTFT", "TTFT speedup"),
+        *("time per output token", "tokens/s", "time / ceiling", "load", "peak memory", "parity"),
     ),
-    alignment="llrrrrrrrrl",
+    alignment="llrrrrrrrrrl",
     rows=lambda cases: cases,
     cells=_contender_cells,
 )

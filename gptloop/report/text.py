@@ -131,16 +131,28 @@ def commits_text(cases: pd.DataFrame) -> str:
 
 
 def run_lines(cases: pd.DataFrame) -> list[str]:
-    """The runs that the cases are from, oldest first: file, time, commit, branch, gptloop's version, huge pages."""
+    """The runs that the cases are from, oldest first: time, commit, what it gave, versions, and the file last."""
     lines = []
     for name, run in cases.sort_values("datetime").groupby("run", sort=False):
         first = run.iloc[0]
         branch = "" if pd.isna(first["branch"]) else f" on {first['branch']}"
         version = "" if pd.isna(first["gptloop"]) else f", gptloop {first['gptloop']}"
         huge = "" if pd.isna(first["huge_page_bytes"]) else f", {_huge_pages_text(first['huge_page_bytes'])}"
+        given = ", ".join(_some(list(dict.fromkeys(run["group"]))))
         at = f"{first['datetime']:%Y-%m-%d %H:%M} UTC"
-        lines.append(f"{name}, {at}, commit {commits_text(run)}{branch}{version}{huge}")
+        lines.append(f"{at}, commit {commits_text(run)}{branch}{version}{huge}: {given} ({name})")
     return lines
+
+
+def grids_text(cases: pd.DataFrame) -> str:
+    """That cases are from several runs, which had other grids; nothing where they are from one."""
+    runs = cases["run"].nunique()
+    if runs == 1:
+        return ""
+    return (
+        f"The cases below are from {runs} runs that did not measure the same ones: each case is from the newest run "
+        "that holds it, and no ratio mixes runs."
+    )
 
 
 def _huge_pages_text(page_bytes: float) -> str:

@@ -1,22 +1,21 @@
-"""The verdict on a case, the exit code of a run, and both in words.
+"""The verdict on a case, with its reason, and the exit code of a run.
 
 A regression needs two things: an effect above the noise floor that A/A processes of this machine have shown, and an
 interval that excludes the budget. What cannot be judged is never a pass. Does not know where numbers come from.
 """
 
 import enum
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gptloop.report.budgets import Budgets
-from gptloop.report.markdown import escape, table
 from gptloop.report.statistics import Estimate
-from gptloop.report.text import DASH, duration_text, ratio_text
 
-FEWEST_PROCESSES = 3
+FEWEST_PROCESSES, MOST_PROCESSES = 3, 20  # of each side; 20 pairs take a quarter of an hour
 FEWEST_ROUNDS = 2
 
 
@@ -30,12 +29,26 @@ class Value(enum.StrEnum):
     UNSTABLE = "unstable"
 
 
+class Quantity(enum.StrEnum):
+    """What is judged of a case."""
+
+    TIME = "time"
+    MEMORY = "peak memory"
+
+
 @dataclass(frozen=True)
 class Floor:
-    """The noise floor of a case, and whether A/A processes of this machine have shown it."""
+    """The noise floor of a case.
+
+    Attributes:
+        effect: As a log-ratio.
+        calibrated: Whether A/A processes of this machine have shown it.
+        processes: Of each side, that the effect below which it lies is the mean of.
+    """
 
     effect: float
     calibrated: bool
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -46,11 +59,14 @@ class Verdict:
         case: "SIZE WORKLOAD CONTENDER".
         value: The verdict.
         reason: A sentence for a person who knows nothing of this run.
-        budget: Fraction of time.
+        budget: Fraction of the base's.
+        quantity: What is judged.
         floor: The noise floor, or None where nothing was measured.
         estimate: The effect, as log-ratios, or None where nothing was measured.
         base_s: Median of the base's rounds.
         change_s: Median of the change's.
+        base_bytes: Median of the base's peak memory, where that is judged.
+        change_bytes: The same of the change's.
         base_speedup: Over the PyTorch loop measured beside it, or None where none was.
         change_speedup: The same.
     """
@@ -59,18 +75,22 @@ class Verdict:
     value: Value
     reason: str
     budget: float
+    quantity: Quantity = Quantity.TIME
     floor: Floor | None = None
     estimate: Estimate | None = None
     base_s: float | None = None
     change_s: float | None = None
+    base_bytes: float | None = None
+    change_bytes: float | None = None
     base_speedup: float | None = None
     change_speedup: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """For machines: effects as fractions of the base's time."""
+        """For machines: effects as fractions of the base's time or memory."""
         effect, low, high = (_fraction(x) for x in self.estimate) if self.estimate else (None, None, None)
         return {
             "case": self.case,
+            "quantity": self.quantity.value,
             "verdict": self.value.value,
             "reason": self.reason,
             "effect": effect,
@@ -80,6 +100,8 @@ class Verdict:
             "noise_floor_calibrated": self.floor.calibrated if self.floor else None,
             "base_s": self.base_s,
             "change_s": self.change_s,
+            "base_bytes": self.base_bytes,
+            "change_bytes": self.change_bytes,
             "base_speedup": self.base_speedup,
             "change_speedup": self.change_speedup,
         }
@@ -105,7 +127,14 @@ def judge(estimate: Estimate, *, budget: float, floor: float, resolution: float)
 
 
 def verdict(
-    case: str, estimate: Estimate, budgets: Budgets, floor: Floor, trouble: str | None = None, **times: float | None
+    case: str,
+    estimate: Estimate,
+    budgets: Budgets,
+    floor: Floor,
+    trouble: str | None = None,
+    *,
+    quantity: Quantity = Quantity.TIME,
+    **sides: float | None,
 ) -> Verdict:
     """The verdict on a case that was measured, with its reason.
 
@@ -115,19 +144,20 @@ def verdict(
         budgets: The gated cases'.
         floor: Its noise floor.
         trouble: Why the measurement cannot be trusted at all, if so.
-        times: `base_s` and the like, passed on.
+        quantity: What was measured.
+        sides: `base_s` and the like, passed on.
     """
-    budget = budgets.cases[case]
+    budget = budgets.cases[case] if quantity is Quantity.TIME else budgets.memory[case]
     value = Value.UNSTABLE
     if not trouble:
         value = judge(estimate, budget=budget, floor=floor.effect, resolution=budgets.resolution)
-    reason = trouble or _reason(value, estimate, budget, floor)
-    return Verdict(case, value, reason, budget, floor, estimate, **times)
+    reason = trouble or _reason(value, quantity, estimate, budget, floor, budgets.resolution)
+    return Verdict(case, value, reason, budget, quantity, floor, estimate, **sides)
 
 
-def missing(case: str, budget: float, reason: str) -> Verdict:
+def missing(case: str, budget: float, reason: str, quantity: Quantity = Quantity.TIME) -> Verdict:
     """A gated case of which there is no measurement."""
-    return Verdict(case, Value.MISSING, reason, budget)
+    return Verdict(case, Value.MISSING, reason, budget, quantity)
 
 
 def exit_code(verdicts: Iterable[Verdict]) -> int:
@@ -138,77 +168,56 @@ def exit_code(verdicts: Iterable[Verdict]) -> int:
     return 2 if not values or values & {Value.MISSING, Value.UNSTABLE} else 0
 
 
-def verdicts_table(verdicts: Sequence[Verdict]) -> str:
-    """The verdicts as a Markdown table, and a line on each that is not `unchanged`."""
-    headers = ["case", "verdict", "change of time", "95 % interval", "noise floor", "budget", "base", "change"]
-    with_speedup = any(one.change_speedup is not None for one in verdicts)
-    headers += ["speedup over PyTorch"] * with_speedup
-    rows = [[*_cells(one), *([_speedup_cell(one)] * with_speedup)] for one in verdicts]
-    cases: dict[tuple[Value, str], list[str]] = {}
-    for one in verdicts:
-        if one.value is not Value.UNCHANGED:
-            cases.setdefault((one.value, one.reason), []).append(one.case)
-    lines = [f"- **{value}**, {escape(', '.join(of))}: {escape(reason)}" for (value, reason), of in cases.items()]
-    return "\n\n".join([table(headers, rows, "ll" + "r" * (len(headers) - 2)), *(["\n".join(lines)] if lines else [])])
-
-
-def verdicts_text(verdicts: Sequence[Verdict]) -> str:
-    """What they add up to, in a sentence."""
-    regressions = [one.case for one in verdicts if one.value is Value.REGRESSION]
-    unjudged = [one.case for one in verdicts if one.value in (Value.MISSING, Value.UNSTABLE)]
-    if regressions:
-        return f"**The gate fails: {_count(len(regressions))} slower than allowed ({escape(', '.join(regressions))}).**"
-    if unjudged or not verdicts:
-        return f"**The gate cannot judge {_count(len(unjudged))} ({escape(', '.join(unjudged))}); that is not a pass.**"
-    return f"**The gate passes: none of {_count(len(verdicts))} became slower than allowed.**"
-
-
 def percent_text(effect: float) -> str:
     """A log-ratio as the change of time that it is: `+4.2 %`."""
     return f"{_fraction(effect):+.1%}".replace("%", " %")
 
 
-def _count(cases: int) -> str:
-    return f"{cases} gated {'case' if cases == 1 else 'cases'}"
+def budget_text(budget: float) -> str:
+    """A fraction as a budget is written: `2.0 %`."""
+    return f"{budget:.1%}".replace("%", " %")
 
 
 def _fraction(effect: float) -> float:
     return float(np.expm1(effect))
 
 
-def _cells(one: Verdict) -> list[str]:
-    effect, interval = DASH, DASH
-    if one.estimate:
-        effect = percent_text(one.estimate.effect)
-        interval = f"{percent_text(one.estimate.low)} to {percent_text(one.estimate.high)}"
-    floor = DASH
-    if one.floor:
-        floor = f"{percent_text(one.floor.effect)[1:]}{'' if one.floor.calibrated else ' (assumed)'}"
-    times = [DASH if s is None else duration_text(s) for s in (one.base_s, one.change_s)]
-    return [one.case, one.value.value, effect, interval, floor, f"{one.budget:.1%}".replace("%", " %"), *times]
-
-
-def _speedup_cell(one: Verdict) -> str:
-    before, after = (DASH if x is None else ratio_text(x) for x in (one.base_speedup, one.change_speedup))
-    return f"{before} before, {after} now"
-
-
-def _reason(value: Value, estimate: Estimate, budget: float, floor: Floor) -> str:
+def _reason(
+    value: Value, quantity: Quantity, estimate: Estimate, budget: float, floor: Floor, resolution: float
+) -> str:
     effect, low, high = map(percent_text, estimate)
     noise = f"{percent_text(floor.effect)[1:]} {'calibrated' if floor.calibrated else 'assumed'} noise floor"
-    measured = f"{effect} time (95 % interval {low} to {high})"
-    allowed = f"{budget:.1%}".replace("%", " %")
+    measured = f"{effect} {quantity} (95 % interval {low} to {high})"
     if value is Value.REGRESSION:
         return (
-            f"{measured}: slower by more than the budget of {allowed}, and more than the {noise} of this machine "
-            "explains. If that is meant, raise the case's budget; if not, compare what 'gptloop inspect' says of both "
-            "exports, then profiles"
+            f"{measured}: more than the budget of {budget_text(budget)}, and more than the {noise} of this machine "
+            "explains. If that is meant, raise the case's budget"
         )
     if value is Value.IMPROVED:
-        return f"{measured}: faster by more than the {noise}. A stored baseline may be updated"
+        return f"{measured}: less by more than the {noise}. A stored baseline may be updated"
+    if value is Value.UNSTABLE and floor.effect > np.log1p(resolution):
+        too_high = f"the {noise} is above the resolution of {budget_text(resolution)}"
+        return f"{measured}: {too_high}. {_remedy(floor, resolution)}"
     if value is Value.UNSTABLE:
         return (
-            f"{measured}: the {noise} is too high, or the interval too wide, to tell a change that counts from none. "
-            "Measure again on a quieter machine, or with more processes or rounds"
+            f"{measured}: the interval is too wide to tell a change that counts from none. Measure again on a quieter "
+            "machine, or with more processes or rounds"
         )
-    return f"{measured}: within the budget of {allowed} or the {noise}"
+    return f"{measured}: within the budget of {budget_text(budget)} or the {noise}"
+
+
+def _remedy(floor: Floor, resolution: float) -> str:
+    """What would bring a floor down to the resolution: it falls with the square root of the number of processes."""
+    wanted = math.ceil(floor.processes * (floor.effect / np.log1p(resolution)) ** 2)
+    pins = (
+        "pin the cores (taskset, on cores kept free with isolcpus) or leave the machine to the gate, and calibrate it"
+    )
+    if wanted > MOST_PROCESSES:
+        return (
+            f"More processes do not bring it down in reasonable time ({wanted} of each side would): {pins} again "
+            "(python -m benchmarks.prove)"
+        )
+    return (
+        f"{wanted} processes of each side bring it down (python -m benchmarks.change --processes {wanted}; this is "
+        f"with {floor.processes}); or {pins} again (python -m benchmarks.prove)"
+    )

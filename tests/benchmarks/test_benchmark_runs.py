@@ -144,6 +144,17 @@ def test_a_run_is_compared_with_that_of_another_machine_and_a_warning_is_shown(s
     assert "Comparing against benchmarks from" in done.stdout + done.stderr
 
 
+def test_a_run_on_a_cpu_that_nobody_knows_is_compared_all_the_same(saved_run, tmp_path):
+    unknown = "import cpuinfo\n\ndef get_cpu_info():\n    raise Exception('py-cpuinfo knows no such CPU')\n"
+    (tmp_path / "unknown_cpu.py").write_text(f"{unknown}\ncpuinfo.get_cpu_info = get_cpu_info\n")
+    storage = f"--benchmark-storage=file://{saved_run.parents[1]}"
+    options = ("-p", "unknown_cpu", "-k", "no-such", "--benchmark-compare", storage)
+    done = pytest_benchmarks(*options, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+    assert "INTERNALERROR" not in done.stdout + done.stderr
+    assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert "Comparing against benchmarks from" in done.stdout + done.stderr
+
+
 def test_a_suite_in_which_pytest_benchmark_is_off_says_that_nothing_is_measured():
     done = pytest_benchmarks("-m", "smoke", PYTEST_XDIST_WORKER="gw0")  # as in a process of `pytest -n`
     assert done.returncode == 0

@@ -16,9 +16,15 @@ from gptloop.report.machine import machine_of
 from gptloop.report.pages import with_block
 
 CASES = ("distilgpt2 1x8 onnx", "gpt2 1x1 onnx_int8")
-BUDGETS = "budget = 0.02\nresolution = 0.10\ndrift = 0.15\npaired_floor = 0.04\nstored_floor = 0.1\n" + "".join(
-    f'[cases."{case}"]\n' for case in CASES
-)
+BUDGETS = """
+budget = 0.02
+memory_budget = 0.02
+memory_floor = 0.02
+resolution = 0.10
+drift = 0.15
+paired_floor = 0.04
+stored_floor = 0.1
+""" + "".join(f'[cases."{case}"]\n' for case in CASES)
 
 
 def pair(rng: np.random.Generator, sd: float = 0.005, effects=(0.0, 0.05, 0.10)):
@@ -32,6 +38,10 @@ def pair(rng: np.random.Generator, sd: float = 0.005, effects=(0.0, 0.05, 0.10))
         cases[case] = times
         added[case] = {arm: [float(shift * effect)] * 2 for arm, effect in counted.SLOWER.items()}
     return {"started": "", "cases": cases, "added_s": added, "control_s": [2.0] * 2, "rest_s": 0.004}
+
+
+def peaks(*_):
+    return {case: {"base": 1_000_000, "change": 1_001_000} for case in CASES}
 
 
 @pytest.fixture
@@ -59,6 +69,26 @@ def test_a_quiet_machine_is_silent_without_a_change_and_catches_both_slowdowns(b
     for case in proof.cases.values():
         assert min(case.regressions[arm] for arm in counted.SLOWER) == 1.0
         assert case.effects["slower by 5 %"] == pytest.approx(np.log(1.05), abs=0.005)  # 4 errors of 20 shifts
+
+
+def test_a_suite_run_that_cannot_be_judged_goes_on_to_twice_the_pairs(budgets):
+    """Of test pairs that are noisier than the calibration said, by so much that 5 are too few and 10 are enough."""
+    calibration, test = many(20, 0, sd=0.010), many(20, 1, sd=0.018)
+    proof = proof_of(budgets, calibration, test)
+    assert proof.measured_again > 0.1
+    assert proof.unstable < proof.measured_again / 4
+    known = Calibration("proof.json", machine_of(machine.facts()), calibration)
+    assert counted.unstable_shares(test, known, budgets, 5) == (proof.measured_again, proof.unstable)
+
+
+def test_a_pair_beside_which_the_control_moved_is_set_aside_or_the_run_measured_again(budgets):
+    test = many(20, 1)
+    test[0] |= {"control_s": [3.0] * 2}
+    for case in test[0]["cases"].values():
+        case["change"] = [9.0] * 2
+    proof = proof_of(budgets, many(20, 0), test)
+    assert proof.measured_again == pytest.approx(5 / 20, abs=0.2)  # as often as the pair is drawn
+    assert (proof.false_alarms, proof.unstable) == (0.0, 0.0)
 
 
 def test_a_false_alarm_in_any_case_counts_and_breaks_the_proof(budgets):
@@ -95,6 +125,7 @@ def command(tmp_path, monkeypatch, budgets):
         return measured[-1]
 
     monkeypatch.setattr(prove, "measure_pair", measure)
+    monkeypatch.setattr(prove, "measure_peaks", peaks)
     monkeypatch.setattr(prove, "prepare", lambda *_: {})
     monkeypatch.setattr(prove, "commit_info", lambda *_: {"id": "0123456789abcdef", "dirty": False})
     page = tmp_path / "page.md"
@@ -118,12 +149,14 @@ def test_a_proof_that_was_cut_off_goes_on_where_it_stopped(command):
     saved = json.loads(command.saved.read_text())["pairs"]
     assert [one["cases"] for one in saved] == [one["cases"] for one in command.measured]
     assert len(saved) == 12
+    assert json.loads(command.saved.read_text())["peaks"] == [peaks()] * 6
 
 
 def test_the_page_is_made_of_the_saved_file_and_made_again_the_same(command, capsys):
     assert command() == 0
     page = command.page.read_text()
     assert "6 pairs of fresh processes to calibrate, then 6 to test" in page
+    assert "what the calibration asks for" in page
     assert "Every target is met on this machine" in page
     assert page.startswith("# Gate\n")
     assert page.endswith("<!-- end of proof -->\n\nEnd.\n")

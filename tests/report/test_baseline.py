@@ -1,18 +1,106 @@
 """`python -m gptloop.report --baseline`: verdicts, exit codes, and what is refused."""
 
 import json
+import re
+import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from gated import CASES, GATE, calibrate, suite, verdicts
+from gated import CASES, GATE, LATER, calibrate, suite, verdicts
 from report_runs import gpu_machine, machine, save
 
 from gptloop.report.command import main
 
 
-def test_a_run_compared_with_itself_is_unchanged(report):
-    assert report(None, GATE) == 0
-    assert set(verdicts(report.folder).values()) == {"unchanged"}
+def _the_baseline_itself(report):
+    pass
+
+
+def _a_copy_of_its_rounds(report):
+    """Under another name and date: the rounds tell."""
+    copy = json.loads(report.baseline.read_text()) | {"datetime": LATER}
+    save(report.folder, copy, "m/0002_new.json")
+
+
+def _a_run_that_is_older(report):
+    save(report.folder, suite(1.001, at="2026-11-21T00:00:00+00:00"), "m/0002_new.json")
+    report.baseline.rename(report.baseline.parents[2] / "elsewhere.json")
+
+
+@pytest.mark.parametrize("put", [_the_baseline_itself, _a_copy_of_its_rounds, _a_run_that_is_older])
+def test_where_nothing_new_was_measured_nothing_is_judged(report, capsys, put):
+    put(report)
+    against = report.baseline if report.baseline.exists() else report.baseline.parents[2] / "elsewhere.json"
+    assert report(None, GATE, against=against) == 2
+    assert set(verdicts(report.folder).values()) == {"missing"}
+    assert "nothing new was measured" in capsys.readouterr().out
+    assert not json.loads((report.folder / "verdicts.json").read_text())["measure_again"]
+
+
+def test_a_run_that_is_unstable_is_to_be_measured_again(report):
+    assert report(suite(1.3, torch=1.3), GATE) == 2
+    assert json.loads((report.folder / "verdicts.json").read_text())["measure_again"]
+
+
+def test_a_floor_above_the_resolution_says_what_brings_it_down(report, capsys):
+    calibrate(report.folder, 0.06)
+    assert report(suite(), GATE) == 2
+    said = capsys.readouterr().out
+    assert "calibrated noise floor is above the resolution of 10.0 %" in said
+    assert re.search(r"\d+ (processes )?of each side (bring it down|would)", said)
+    assert "pin the cores" in said
+
+
+def test_a_regression_names_the_command_that_explains_it(report, capsys):
+    assert report(suite(1.3), GATE) == 1
+    assert "`python -m benchmarks.change --base 0123456789`" in capsys.readouterr().out
+
+
+# Memory
+
+
+def test_peak_memory_is_gated_where_the_budgets_say_so(report, tmp_path):
+    budgets = tmp_path / "budgets.toml"
+    budgets.write_text("memory_budget = 0.02\nmemory_floor = 0.01\n" + budgets.read_text())
+    heavier = suite(of_case={"peak_memory_bytes": 1_300_000_000})  # 1,234,000,000 in the baseline
+    assert report(heavier, GATE) == 1
+    judged = json.loads((report.folder / "verdicts.json").read_text())["verdicts"]
+    assert {(one["quantity"], one["verdict"]) for one in judged} == {
+        ("time", "unchanged"),
+        ("peak memory", "regression"),
+    }
+    assert judged[-1]["effect"] == pytest.approx(1300 / 1234 - 1)
+    assert (judged[-1]["base_bytes"], judged[-1]["change_bytes"]) == (1_234_000_000, 1_300_000_000)
+    page = (report.folder / "report.html").read_text()
+    assert "peak memory" in page
+    assert report(suite(), GATE) == 0
+    assert report(suite(of_case={"peak_memory_bytes": None}), GATE) == 2
+
+
+# JUnit
+
+
+def test_junit_is_written_where_it_is_asked_for(report, tmp_path):
+    junit = tmp_path / "gate.xml"
+    assert report(suite(1.3, cases=CASES[:1]), GATE, "--junit", str(junit)) == 1
+    root = ET.parse(junit).getroot()
+    assert (root.get("tests"), root.get("failures"), root.get("errors")) == ("2", "1", "1")
+
+
+@pytest.mark.parametrize("content", ["notes", "<testsuites name='pytest tests'/>"])
+def test_junit_of_somebody_else_is_not_replaced(report, tmp_path, capsys, content):
+    junit = tmp_path / "gate.xml"
+    junit.write_text(content)
+    assert report(suite(), GATE, "--junit", str(junit)) == 2
+    assert "gate.xml: stands there already" in capsys.readouterr().err
+    assert junit.read_text() == content
+
+
+def test_a_report_that_cannot_be_made_is_an_error_in_junit(report, tmp_path):
+    junit = tmp_path / "gate.xml"
+    assert report(suite(), GATE, "--junit", str(junit), against=tmp_path / "gone.json") == 2
+    (case,) = ET.parse(junit).getroot().iter("testcase")
+    assert "gone.json: cannot be read" in case.find("error").get("message")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +193,7 @@ def test_options_that_need_a_baseline_say_so(tmp_path, capsys, option):
 
 
 def test_a_control_of_other_rounds_is_named_with_its_side(report, tmp_path, capsys):
-    older = suite()
+    older = suite(0.999, at="2026-11-22T00:00:00+00:00")
     older["benchmarks"][0]["stats"]["data"] = [2.0, 2.0]
     assert report(suite(), GATE, against=save(tmp_path / "elsewhere", older)) == 2
     assert verdicts(report.folder) == {"gpt2 8x1 onnx": "missing", "gpt2 1x1 onnx": "unchanged"}

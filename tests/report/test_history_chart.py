@@ -8,9 +8,14 @@ from gptloop.report.compare import compare_cases
 from gptloop.report.runs import read_runs
 
 
+def drawn(frame, notes=None, trends=()):
+    """The panels that show something."""
+    axes = charts.history_figure(frame, notes or {}, charts.contender_colours(frame), trends).axes
+    return [one for one in axes if one.axison]
+
+
 def history(folder) -> list:
-    frame = compare_cases(read_runs(folder))
-    return charts.history_figure(frame, {}).axes
+    return drawn(compare_cases(read_runs(folder)))
 
 
 def points(axes) -> list[tuple[list[float], list[float]]]:
@@ -18,22 +23,31 @@ def points(axes) -> list[tuple[list[float], list[float]]]:
     return [(list(c[0].get_xdata()), list(c[0].get_ydata())) for c in axes.containers]
 
 
-def test_one_run_is_points(tmp_path):
+def test_a_workload_is_a_panel_and_a_contender_a_line_of_one_colour(tmp_path):
     save(tmp_path, run(*pair(), *pair(workload="1x64")))
-    (axes,) = history(tmp_path)
-    assert [len(xs) for xs, _ in points(axes)] == [1, 1]
-    assert [ys for _, ys in points(axes)] == [[2.0], [2.0]]
-    (first, second) = (xs[0] for xs, _ in points(axes))
-    assert first != second, "beside each other, not over each other"
+    one, other = history(tmp_path)
+    assert [one.get_title(loc="left"), other.get_title(loc="left")] == [
+        "gpt2, 8 prompts",
+        "gpt2, 64 candidates of one prompt",
+    ]
+    for axes in (one, other):
+        assert [ys for _, ys in points(axes)] == [[0.0], [0.0]]
+        (first, second) = (xs[0] for xs, _ in points(axes))
+        assert first != second, "beside each other, not over each other"
+    colours = [[c[0].get_color() for c in axes.containers] for axes in (one, other)]
+    assert colours[0] == colours[1]
+    assert colours[0][0] != colours[0][1]
 
 
 def test_runs_stand_in_order_of_date_by_short_commit_and_dirty_ones_are_marked(tmp_path):
-    slower = [benchmark("torch", (2.0, 2.0, 2.0)), benchmark("onnx", (1.6, 1.6, 1.6))]
+    slower = [benchmark("torch", (2.2, 2.2, 2.2)), benchmark("onnx", (1.65, 1.65, 1.65))]
     commit = {"id": "fedcba9876543210", "dirty": True}
     save(tmp_path, run(*slower, at="2026-11-24T00:00:00+00:00", commit=commit), "m/0001_late.json")
     save(tmp_path, run(*pair(), at="2026-11-22T00:00:00+00:00"), "m/0002_early.json")
     (axes,) = history(tmp_path)
-    assert points(axes) == [([0.0, 1.0], [2.0, 1.25])]
+    torch, onnx = (ys for _, ys in points(axes))
+    assert torch == [0.0, 0.0]
+    assert onnx == pytest.approx([-0.2, 0.2]), "1.1 s and 1.65 s against their median of 1.375 s"
     labels = dict(zip(axes.get_xticks(), (label.get_text() for label in axes.get_xticklabels()), strict=True))
     assert labels == {0: "0123456\n2026-11-22", 1: "fedcba9*\n2026-11-24"}
 
@@ -45,16 +59,17 @@ def test_another_machine_has_a_history_of_its_own(tmp_path):
     files = charts.render_history(frame, {})
     assert len(files) == 4
     for fingerprint, cases in frame.groupby("fingerprint"):
-        (axes,) = charts.history_figure(cases, {}).axes
-        assert [len(xs) for xs, _ in points(axes)] == [1], fingerprint
+        (axes,) = drawn(cases)
+        assert [len(xs) for xs, _ in points(axes)] == [1, 1], fingerprint
 
 
 @pytest.mark.parametrize("change", [{"prompt_len": 512}, {"weights": "pretrained"}, {"temperature": 0.0}], ids=str)
-def test_other_work_under_the_same_name_is_another_line(tmp_path, change):
+def test_other_work_under_the_same_name_is_another_panel(tmp_path, change):
     save(tmp_path, run(*pair()), "m/0001_run.json")
     save(tmp_path, run(*pair(**change), at="2026-11-23T00:00:00+00:00"), "m/0002_run.json")
-    (axes,) = history(tmp_path)
-    assert [len(xs) for xs, _ in points(axes)] == [1, 1]
+    panels = history(tmp_path)
+    assert [[len(xs) for xs, _ in points(axes)] for axes in panels] == [[1, 1], [1, 1]]
+    assert panels[0].get_title(loc="left") != panels[1].get_title(loc="left") or "temperature" in change
 
 
 def test_the_newest_of_many_runs_is_named(tmp_path):
@@ -76,7 +91,7 @@ def test_a_line_marks_from_where_runs_were_measured_in_another_way(tmp_path):
         "m/0002_run.json": "the second",
         "other/0001_run.json": "another machine's",
     }
-    (axes,) = charts.history_figure(frame, notes).axes
+    (axes,) = drawn(frame, notes)
     assert [(text.get_text(), text.xy[0]) for text in axes.texts] == [("1", 0.5), ("2", 1.5)]
     below = axes.figure.get_supxlabel()
     assert "1: the second | 2: the third" in below
@@ -86,7 +101,7 @@ def test_a_line_marks_from_where_runs_were_measured_in_another_way(tmp_path):
 def test_a_machine_without_the_onnx_loop_says_so(tmp_path):
     save(tmp_path, run(benchmark("torch")))
     shown = words(charts.render_history(compare_cases(read_runs(tmp_path)), {})[f"charts/history-{slug(tmp_path)}.svg"])
-    assert "no run holds both the baseline and the ONNX loop" in shown
+    assert "no run holds the ONNX loop" in shown
 
 
 def slug(folder) -> str:

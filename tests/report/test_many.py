@@ -20,7 +20,7 @@ def few(monkeypatch):
     monkeypatch.setattr(bars, "_MOST_CONTENDERS", 3)
     monkeypatch.setattr(speedup, "_MOST_PANELS", 2)
     monkeypatch.setattr(speedup, "_MOST_BARS", 2)
-    monkeypatch.setattr(history, "_MOST_LINES", 2)
+    monkeypatch.setattr(history, "_MOST_PANELS", 2)
 
 
 def many(count: int, **changes) -> list[dict]:
@@ -41,10 +41,10 @@ def test_charts_show_as_many_bars_as_can_be_read_and_say_so(tmp_path, few):
     assert "ONNX loop (fp32) over PyTorch loop (fp32)" in shown
 
 
-def test_a_history_shows_as_many_lines_as_can_be_told_apart(tmp_path, few):
+def test_a_history_shows_as_many_panels_as_a_page_has_room_for(tmp_path, few):
     frame = compared(tmp_path, *(one for size in ("gpt2", "gpt2-medium", "gpt2-xl") for one in pair(size=size)))
     (file,) = [content for name, content in charts.render_history(frame, {}).items() if name.endswith(".svg")]
-    assert "1 of 3 lines are left out here" in " ".join(words(file))
+    assert "1 of 3 panels are left out here" in " ".join(words(file))
 
 
 def test_what_every_run_has_is_on_the_charts_without_a_note(tmp_path):
@@ -75,7 +75,7 @@ def test_dozens_of_contenders_and_of_kinds_of_work_are_drawn(tmp_path):
     for figure in (
         charts.ladder_figure(frame, palette),
         charts.speedup_figure(frame, charts.workload_colours(frame)),
-        charts.history_figure(frame, {}),
+        charts.history_figure(frame, {}, charts.contender_colours(frame)),
     ):
         figure.draw_without_rendering()  # warns, and so fails, where the axes have no room left
         assert max(figure.get_size_inches()) * 160 < 2**16

@@ -6,13 +6,16 @@ from pathlib import Path
 import pytest
 from report_runs import benchmark, compared, gpu_machine, machine, pair, run, save
 
+from gptloop.report.budgets import read_budgets
 from gptloop.report.command import main
 from gptloop.report.compare import compare_cases
 from gptloop.report.errors import ReportError
+from gptloop.report.notes import read_notes
 from gptloop.report.pages import RECORDS, RESULTS, records_block, results_block, with_block
 from gptloop.report.results import MOST_ROWS, newest_machine, records_markdown, results_markdown
 from gptloop.report.runs import newest_cases, newest_machines, read_runs
 from gptloop.report.summary import summary_markdown
+from gptloop.report.trend import find_trends
 
 ROOT = Path(__file__).parents[2]
 AGAIN = "python -m gptloop.report reports/ --readme README.md --records docs/speed.md"
@@ -32,7 +35,7 @@ def lines(markdown: str) -> list[list[str]]:
 def committed():
     """The runs of this repository, and what is compared of them."""
     runs = newest_machines(read_runs(ROOT / "reports"))
-    return runs, compare_cases(newest_cases(runs))
+    return compare_cases(runs), compare_cases(newest_cases(runs))
 
 
 def test_the_readme_says_what_the_committed_runs_say(committed):
@@ -49,7 +52,10 @@ def test_the_record_says_what_the_committed_runs_say(committed):
 
 def test_the_committed_report_is_of_the_committed_runs(committed):
     summary = (ROOT / "reports" / "summary.md").read_text(encoding="utf-8")
-    assert summary == summary_markdown(committed[1]), f"stale: {AGAIN}"
+    gated = list(read_budgets(ROOT / "benchmarks" / "gate" / "budgets.toml").cases)
+    notes = read_notes(ROOT / "reports", committed[0]["run"])
+    trends = find_trends(committed[0], gated, notes)
+    assert summary == summary_markdown(committed[1], trends=trends), f"stale: {AGAIN}"
     for slug in committed[1]["fingerprint"].unique():
         for kind in ("speedup", "ladder", "history", "tokens_per_s", "latency"):
             assert (ROOT / "reports" / "charts" / f"{kind}-{slug}.svg").is_file()
@@ -64,9 +70,13 @@ def test_fp32_and_int8_of_one_run_are_one_row_beside_the_best_peer(tmp_path):
     others = [benchmark("onnx_step", (0.1,) * 3), benchmark("torch_int8", (0.1,) * 3)]  # ours, though faster
     cases = newest_machine(compared(tmp_path, *pair(), int8, *peers, *others))
     assert lines(results_markdown(cases)) == [
-        *[["size", "workload", "ONNX loop, fp32", "ONNX loop, int8", "PyTorch loop", "best peer", "machine", "date"]],
         [
-            *("gpt2", "8 prompts", "1.10 s, 2.00x", "550 ms, 4.00x", "2.20 s", "CTranslate2: 1.50 s"),
+            *("size", "workload", "ONNX loop, fp32", "ONNX loop, int8", "TTFT, fp32", "TTFT, int8"),
+            *("PyTorch loop", "best peer", "machine", "date"),
+        ],
+        [
+            *("gpt2", "8 prompts", "1.10 s, 2.00x", "550 ms, 4.00x", "100 ms, 2.00x", "50.0 ms, 4.00x"),
+            *("2.20 s", "CTranslate2: 1.50 s"),
             *("CPU Intel(R) Xeon(R) Processor, 2 threads", "2026-11-22"),
         ],
     ]
@@ -76,12 +86,12 @@ def test_precisions_in_groups_of_their_own_are_one_row_too(tmp_path):
     int8 = pair(group="gpt2 8x1 int8")
     int8[1]["extra_info"]["precision"] = "int8"
     _, *rows = lines(results_markdown(compared(tmp_path, *pair(), *int8)))
-    assert [row[2:5] for row in rows] == [["1.10 s, 2.00x", "1.10 s, 2.00x", "2.20 s"]]
+    assert [row[2:7] for row in rows] == [["1.10 s, 2.00x"] * 2 + ["100 ms, 2.00x"] * 2 + ["2.20 s"]]
 
 
 def test_what_was_not_measured_is_a_dash(tmp_path):
     _, *rows = lines(results_markdown(compared(tmp_path, benchmark("onnx"), benchmark("torch", workload="1x1"))))
-    assert [row[:5] for row in rows] == [["gpt2", "8 prompts", "1.00 s", "-", "-"]]
+    assert [row[:6] for row in rows] == [["gpt2", "8 prompts", "1.00 s", "100 ms", "-", "-"]]
 
 
 def test_the_rows_are_gpt2s_then_others_and_no_more_than_eight(tmp_path):

@@ -131,10 +131,16 @@ def test_the_time_of_a_run_is_iso_8601(tmp_path, at):
         read_runs(tmp_path)
 
 
-def test_a_run_of_another_schema_is_refused(tmp_path):
-    save(tmp_path, run(benchmark(schema=2)))
+def test_a_run_of_another_schema_is_told_and_left_out_but_refused_where_one_judges(tmp_path):
+    save(tmp_path, run(*pair()), "m/0001_run.json")
+    save(tmp_path, run(benchmark(schema=2)), "m/0002_run.json")
+    told: list[str] = []
+    frame = read_runs(tmp_path, told.append)
+    assert set(frame["run"]) == {"m/0001_run.json"}
+    assert len(told) == 1
+    assert "0002_run.json: benchmark 1: extra_info has schema 2, this report reads schema 1: left out" in told[0]
     with pytest.raises(ReportError, match=r"has schema 2, this report reads schema 1"):
-        read_runs(tmp_path)
+        read_runs(tmp_path, of_one_schema=True)
 
 
 def test_a_contender_stands_in_a_case_once(tmp_path):

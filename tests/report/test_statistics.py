@@ -70,10 +70,6 @@ def test_effects_without_spread_have_an_interval_without_width():
     assert paired_estimate([0.0] * 5) == (0.0, 0.0, 0.0)
 
 
-def test_a_run_compared_with_itself_has_no_effect_and_no_noise():
-    assert unpaired_estimate([1.0, 1.3, 0.9], [1.0, 1.3, 0.9]) == (0.0, 0.0, 0.0)
-
-
 def test_the_unpaired_interval_holds_the_truth_too_and_rounds_may_differ_in_number():
     rng = np.random.default_rng(0)
     held, runs = 0, 100

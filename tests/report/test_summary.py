@@ -28,10 +28,13 @@ def tables(markdown: str) -> list[list[list[str]]]:
 def test_the_first_table_is_the_onnx_loop_against_the_pytorch_loop(tmp_path):
     markdown = summary(tmp_path, *pair(), *pair(size="gpt2-medium", workload="1x64"))
     assert tables(markdown)[0] == [
-        ["size", "workload", "ONNX loop", "PyTorch loop", "speedup", "rounds"],
-        ["-" * 11, "-" * 27, "--------:", "-----------:", "----------------:", "-----:"],
-        ["gpt2", "8 prompts", "1.10 s", "2.20 s", "2.00x [2.00-2.00]", "3"],
-        ["gpt2-medium", "64 candidates of one prompt", "1.10 s", "2.20 s", "2.00x [2.00-2.00]", "3"],
+        ["size", "workload", "ONNX loop", "PyTorch loop", "speedup", "TTFT", "TTFT speedup", "rounds"],
+        ["-" * 11, "-" * 27, "--------:", "-----------:", "----------------:", "-----:", "----------------:", "-----:"],
+        ["gpt2", "8 prompts", "1.10 s", "2.20 s", "2.00x [2.00-2.00]", "100 ms", "2.00x [2.00-2.00]", "3"],
+        [
+            *("gpt2-medium", "64 candidates of one prompt", "1.10 s", "2.20 s"),
+            *("2.00x [2.00-2.00]", "100 ms", "2.00x [2.00-2.00]", "3"),
+        ],
     ]
     assert "### Speedup over the KV-cached PyTorch loop, fp32 vs fp32, random weights" in markdown
 
@@ -50,6 +53,7 @@ def test_the_second_table_holds_every_contender(tmp_path):
         "time": "4.40 s [4.00-4.80]",
         "speedup": "0.50x [0.50-0.50]",
         "TTFT": "400 ms",
+        "TTFT speedup": "0.50x [0.50-0.50]",
         "time per output token": "114 ms",
         "tokens/s": "65.5",
         "time / ceiling": "-",
@@ -62,13 +66,13 @@ def test_the_second_table_holds_every_contender(tmp_path):
 
 def test_a_missing_baseline_is_a_dash(tmp_path):
     first, second = tables(summary(tmp_path, benchmark("onnx")))
-    assert first[2] == ["gpt2", "8 prompts", "1.00 s", "-", "-", "3"]
+    assert first[2] == ["gpt2", "8 prompts", "1.00 s", "-", "-", "100 ms", "-", "3"]
     assert second[2][5] == "-"
 
 
 def test_a_missing_onnx_loop_is_a_dash(tmp_path):
     first = tables(summary(tmp_path, benchmark("torch"), benchmark("hf_generate")))[0]
-    assert first[2] == ["gpt2", "8 prompts", "-", "1.00 s", "-", "-"]
+    assert first[2] == ["gpt2", "8 prompts", "-", "1.00 s", "-", "-", "-", "-"]
 
 
 def test_what_was_not_measured_is_a_dash(tmp_path):
@@ -102,7 +106,7 @@ def test_a_machine_is_described_once_with_its_run(tmp_path):
     markdown = summary(tmp_path, *pair(device="cuda"), **changes)
     assert "## GPU NVIDIA H200, CUDA 12.8, driver 570.86, host Intel(R) Xeon(R) Processor, 16 threads" in markdown
     assert "- Versions: onnx 1.22.0, onnxruntime 1.31.0, python 3.11.7, torch 2.13.0, transformers 5.2.0" in markdown
-    assert "0001_run.json, 2026-11-22 14:18 UTC, commit 0123456789 (dirty) on main, gptloop 0.1.0" in markdown
+    assert "Run: 2026-11-22 14:18 UTC, commit 0123456789 (dirty) on main, gptloop 0.1.0: gpt2" in markdown
     assert "- Work: 36 prompt + 36 new tokens, temperature 1, top_k 50" in markdown
 
 
@@ -111,7 +115,7 @@ def test_a_machine_is_described_once_with_its_run(tmp_path):
 )
 def test_a_run_says_which_huge_pages_there_were(tmp_path, page_bytes, words):
     (line,) = re.findall("^- Run: .*$", summary(tmp_path, *pair(), machine=machine(huge_page_bytes=page_bytes)), re.M)
-    assert line.endswith(words)
+    assert f"{words}: gpt2 8x1 fp32 (" in line
 
 
 def test_random_weights_are_said_loudly(tmp_path):
@@ -168,8 +172,8 @@ def test_the_ceiling_has_a_table_with_its_bounds(tmp_path):
     markdown = summary(tmp_path, *pair()[:1], benchmark("onnx", (1.0, 1.1, 1.2), **CEILING))
     assert "### Ceiling, random weights" in markdown
     by_contender = {line[2]: line for line in tables(markdown)[1]}
-    assert by_contender["ONNX loop"][9] == "1.10x"
-    assert by_contender["PyTorch loop"][9] == "-"
+    assert by_contender["ONNX loop"][10] == "1.10x"
+    assert by_contender["PyTorch loop"][10] == "-"
     header, _, line = tables(markdown)[2]
     assert dict(zip(header[4:], line[4:], strict=True)) == {
         "time": "1.10 s",

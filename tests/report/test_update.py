@@ -32,8 +32,9 @@ def test_an_updated_baseline_holds_the_floors_of_its_machine_and_is_a_baseline(r
     assert content["gptloop_kind"] == "baseline"
     assert set(content["noise_floors"]) == {"gpt2 8x1 onnx", "gpt2 1x1 onnx", "control"}
     (report.folder / "proof-m.json").unlink()
-    assert report(suite(1.05), GATE, against=stored) == 1  # below the assumed floor, above the calibrated one
-    assert report(suite(1.05), GATE) == 0  # the plain run knows no floor, and 5 % is within the assumed one
+    later = suite(1.05, at="2026-11-24T00:00:00+00:00")
+    assert report(later, GATE, against=stored) == 1  # below the assumed floor, above the calibrated one
+    assert report(later, GATE) == 0  # the plain run knows no floor, and 5 % is within the assumed one
 
 
 def _refused(report, stored, capsys) -> str:

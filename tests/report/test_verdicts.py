@@ -1,26 +1,23 @@
-"""Verdicts, their edges, exit codes and words; budgets and calibrations as files."""
+"""Verdicts, their edges, exit codes and words; budgets as files."""
 
 import json
 
 import numpy as np
 import pytest
-from report_runs import gpu_machine, machine
 
 from gptloop.report.budgets import read_budgets
-from gptloop.report.calibration import CONTROL, find_calibration
 from gptloop.report.errors import ReportError
-from gptloop.report.machine import machine_of
 from gptloop.report.statistics import Estimate, paired_estimate
+from gptloop.report.verdict_text import verdicts_table, verdicts_text
 from gptloop.report.verdicts import (
     Floor,
+    Quantity,
     Value,
     Verdict,
     exit_code,
     judge,
     missing,
     verdict,
-    verdicts_table,
-    verdicts_text,
 )
 
 BUDGETS = """
@@ -124,6 +121,40 @@ def test_an_assumed_floor_is_said_to_be_one(budgets):
     assert "4.0 % (assumed)" in table
 
 
+@pytest.mark.parametrize(
+    ("floor", "processes", "words"),
+    [
+        (
+            0.15,
+            5,
+            "11 processes of each side bring it down (python -m benchmarks.change --processes 11; this is with 5)",
+        ),
+        (0.52, 1, "20 processes of each side bring it down"),
+        (0.30, 5, "More processes do not bring it down in reasonable time (38 of each side would): pin the cores"),
+    ],
+)
+def test_a_floor_above_the_resolution_says_what_brings_it_down(budgets, floor, processes, words):
+    """It falls with the square root of the number of processes; log(1.1) is the resolution's."""
+    floor = Floor(np.log1p(floor), True, processes)
+    one = verdict("gpt2 8x1 onnx", percent(0, -1, 1), budgets, floor)
+    assert one.value is Value.UNSTABLE
+    assert "above the resolution of 10.0 %" in one.reason
+    assert words in one.reason
+    assert "pin the cores" in one.reason
+
+
+def test_time_and_memory_have_a_table_each_and_the_sentence_tells_them_apart(budgets):
+    slow = verdict("gpt2 8x1 onnx", percent(8, 6, 10), budgets, Floor(0.01, True))
+    memory = {"quantity": Quantity.MEMORY, "base_bytes": 1e9, "change_bytes": 1.2e9}
+    heavy = Verdict("gpt2 1x1 onnx", Value.REGRESSION, "a reason", 0.02, **memory)
+    text = "\n".join([verdicts_text([slow, heavy]), verdicts_table([slow, heavy])])
+    assert "1 gated case slower than allowed (gpt2 8x1 onnx); 1 gated case with more memory than allowed" in text
+    assert "| change of time |" in text
+    assert "| change of peak memory |" in text
+    assert "| 1.00 GB | 1.20 GB |" in text
+    assert verdicts_text([]) == "**Nothing was judged; that is not a pass.**"
+
+
 def test_a_verdict_for_machines_is_json_in_fractions_of_time(budgets):
     floor = Floor(np.log1p(0.04), True)
     one = verdict("gpt2 8x1 onnx", percent(10, 9, 11), budgets, floor, base_s=1.0, change_s=1.1)
@@ -134,6 +165,18 @@ def test_a_verdict_for_machines_is_json_in_fractions_of_time(budgets):
 
 
 # Budgets
+
+
+def test_memory_is_gated_by_two_numbers_of_its_own(tmp_path):
+    path = tmp_path / "b.toml"
+    path.write_text("memory_budget = 0.02\nmemory_floor = 0.01\n" + BUDGETS + "memory_budget = 0.2\n")
+    gated = read_budgets(path)
+    assert dict(gated.memory) == {"gpt2 8x1 onnx": 0.02, "gpt2 1x1 onnx": 0.2}
+    assert gated.memory_floor == 0.01
+
+
+def test_without_them_memory_is_not_gated(budgets):
+    assert budgets.memory == {}
 
 
 def test_a_case_without_a_budget_has_the_default(budgets):
@@ -148,6 +191,8 @@ def test_a_case_without_a_budget_has_the_default(budgets):
         ("budget = 0.05", 'budget = "5 %"', "budget is '5 %', expected a fraction"),
         ("budget = 0.05", "bugdet = 0.05", "unknown key 'bugdet', expected budget"),
         ("drift = 0.15", "", "drift is None"),
+        ("drift = 0.15", "drift = 0.15\nmemory_budget = 0.02", "memory_floor is None"),
+        ("budget = 0.05", "memory_budget = 0.05", "unknown key 'memory_budget', expected budget"),
         ('[cases."gpt2 8x1 onnx"]', '[cases."gpt2"]', "cases has 'gpt2'"),
         ("[cases", "[[", "not valid TOML"),
         (BUDGETS[BUDGETS.index("[cases") :], "", "no gated case"),
@@ -164,69 +209,3 @@ def test_a_wrong_budget_file_is_refused_with_its_key_and_value(tmp_path, before,
 def test_a_missing_budget_file_is_named(tmp_path):
     with pytest.raises(ReportError, match=r"nowhere\.toml: cannot be read"):
         read_budgets(tmp_path / "nowhere.toml")
-
-
-# Calibrations
-
-
-def proof(count: int = 20, **changes):
-    """A/A pairs whose effects spread by 1 %."""
-    effects = np.exp(np.random.default_rng(0).normal(0, 0.01, count))
-    return {
-        "gptloop_kind": "proof",
-        "machine": machine(),
-        "settings": {"calibration_pairs": 20, "smoke": False},
-        "pairs": [
-            {"cases": {"gpt2 8x1 onnx": {"base": [1.0, 1.0], "change": [x, x]}}, "control_s": [2.0 * x]}
-            for x in effects
-        ],
-        **changes,
-    }
-
-
-def save(folder, content, name="proof-x.json"):
-    (folder / name).write_text(json.dumps(content))
-
-
-def test_the_floors_of_this_machine_are_found_and_shrink_with_processes(tmp_path):
-    save(tmp_path, proof(40))
-    save(tmp_path, proof(machine=gpu_machine()), "proof-other.json")
-    calibration = find_calibration(tmp_path, machine_of(machine()))
-    assert len(calibration.pairs) == 20  # the pairs that are held apart for the test calibrate nothing
-    few, many = (calibration.paired_floor("gpt2 8x1 onnx", processes=n, cases=4, assumed=0.5) for n in (5, 20))
-    assert few.calibrated
-    assert few.effect == pytest.approx(2 * many.effect)
-    assert not calibration.paired_floor("another case onnx", processes=5, cases=4, assumed=0.5).calibrated
-    assert set(calibration.stored_floors(["gpt2 8x1 onnx"])) == {"gpt2 8x1 onnx", CONTROL}
-
-
-@pytest.mark.parametrize(
-    "content",
-    [proof(19), proof(machine=gpu_machine()), proof(settings={"calibration_pairs": 20, "smoke": True})],
-    ids=["too few pairs", "another machine", "tiny models"],
-)
-def test_what_calibrates_nothing_is_passed_over(tmp_path, content):
-    save(tmp_path, content)
-    assert find_calibration(tmp_path, machine_of(machine())) is None
-
-
-def pair(base, change):
-    return {"cases": {"c": {"base": base, "change": change}}, "control_s": [1.0]}
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"settings": {}},
-        {"pairs": {}},
-        {"pairs": [{}] * 20},
-        {"pairs": [{"cases": [], "control_s": [1.0]}] * 20},
-        {"pairs": [pair([1.0], [1.0, 2.0])] * 20},
-        {"pairs": [pair([1.0], [0.0])] * 20},
-        {"pairs": [pair([1.0], ["x"])] * 20},
-    ],
-)
-def test_a_damaged_calibration_is_named(tmp_path, changes):
-    save(tmp_path, proof(**changes))
-    with pytest.raises(ReportError, match=r"proof-x\.json"):
-        find_calibration(tmp_path, machine_of(machine()))

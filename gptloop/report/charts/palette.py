@@ -34,15 +34,6 @@ _OTHER_CONTENDERS = ("#6699CC", "#004488", "#994455", "#000000")
 _WORKLOAD_COLOURS = {"1x1": "#77AADD", "8x1": "#44BB99", "64x1": "#EEDD88", "1x64": "#EE8866"}
 _OTHER_WORKLOADS = ("#99DDFF", "#BBCC33", "#FFAABB", "#AAAA00", "#DDDDDD")
 
-# In a history, where lines are too thin for light colours (Okabe and Ito).
-_SIZE_COLOURS = {
-    "distilgpt2": "#D55E00",
-    "gpt2": "#0072B2",
-    "gpt2-medium": "#009E73",
-    "gpt2-large": "#CC79A7",
-    "gpt2-xl": "#E69F00",
-}
-
 
 def workload_colours(compared: pd.DataFrame) -> dict[str, str]:
     """A colour for each workload; give the whole frame, so that all charts of a report agree."""
@@ -52,11 +43,6 @@ def workload_colours(compared: pd.DataFrame) -> dict[str, str]:
 def contender_colours(compared: pd.DataFrame) -> dict[str, str]:
     """A colour for each contender; give the whole frame, so that all charts of a report agree."""
     return _colours(compared["contender"].unique(), _CONTENDER_COLOURS, _OTHER_CONTENDERS)
-
-
-def size_colours(shown: pd.DataFrame) -> dict[str, str]:
-    """A colour for each size."""
-    return _colours(shown["size"].unique(), _SIZE_COLOURS, _OTHER_CONTENDERS)
 
 
 def _colours(names: Iterable[str], known: Colours, others: Sequence[str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Figures of a frame's machines as image files."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,6 +12,7 @@ from gptloop.report.charts.canvas import styled
 from gptloop.report.charts.history import history_figure
 from gptloop.report.charts.palette import contender_colours, workload_colours
 from gptloop.report.charts.speedup import speedup_figure
+from gptloop.report.trend import Trend
 
 
 def render_charts(compared: pd.DataFrame) -> dict[str, bytes]:
@@ -38,19 +39,21 @@ def render_charts(compared: pd.DataFrame) -> dict[str, bytes]:
     return files
 
 
-def render_history(compared: pd.DataFrame, notes: Mapping[str, str]) -> dict[str, bytes]:
-    """The speedups of all runs of each machine, as PNG and SVG.
+def render_history(compared: pd.DataFrame, notes: Mapping[str, str], trends: Sequence[Trend] = ()) -> dict[str, bytes]:
+    """The times of all runs of each machine, as PNG and SVG.
 
     Args:
         compared: The frame of `compare.compare_cases`, of all runs.
         notes: Of `notes.read_notes`.
+        trends: Of `trend.find_trends`.
 
     Returns:
         Contents by path below the report's folder: `charts/history-<fingerprint>.png` and `.svg`.
     """
     files = {}
     for fingerprint, cases in compared.groupby("fingerprint", sort=False):
-        figure = history_figure(cases, notes)
+        own = [trend for trend in trends if trend.fingerprint == fingerprint]
+        figure = history_figure(cases, notes, contender_colours(compared), own)
         files[f"charts/history-{fingerprint}.png"] = _rendered(figure, "png", {"Software": None})
         files[f"charts/history-{fingerprint}.svg"] = _rendered(figure, "svg", {"Date": None, "Creator": None})
     return files
