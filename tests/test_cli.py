@@ -12,7 +12,7 @@ import pytest
 from gptloop import OnnxLoop
 from gptloop.checkpoint import seeded
 from gptloop.cli import main
-from gptloop.exporter import inspect
+from gptloop.exporter import inspect, structure_text
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_terminal_sees_a_bar(tiny_size, tmp_path, capsys, monkeypatch):
 def test_inspect_prints_the_structure(tiny, capsys):
     assert main(["inspect", str(tiny.path)]) == 0
     out, err = capsys.readouterr()
-    assert out == inspect.render(inspect.inspect(tiny.path)) + "\n"
+    assert out == structure_text.render(inspect.inspect(tiny.path)) + "\n"
     assert err == ""
 
 
