@@ -151,6 +151,7 @@ def caches(name, key, value):
 
 def test_inputs_outputs_and_opsets_are_the_files(structure):
     state = [
+        ("past_sizes", "int64 [3]"),
         ("past_sequences", "int64 [B_past, R_past, G]"),
         ("past_ended", "bool [B_past, R_past]"),
         ("return_state", "bool [1]"),
@@ -161,22 +162,22 @@ def test_inputs_outputs_and_opsets_are_the_files(structure):
     assert list(structure.inputs.items()) == [
         ("input_ids", "int64 [B, P]"),
         ("attention_mask", "int64 [B, P]"),
-        ("max_new_tokens", "int64 [1]"),
-        ("min_new_tokens", "int64 [1]"),
-        ("num_return_sequences", "int64 [1]"),
-        ("first_candidate", "int64 [1]"),
+        ("max_new_tokens", "int64 [B_max_new_tokens]"),
+        ("min_new_tokens", "int64 [B_min_new_tokens]"),
+        ("num_return_sequences", "int64 [B_num_return_sequences]"),
+        ("first_candidate", "int64 [B_first_candidate]"),
         ("temperature", "float [B_temperature]"),
         ("top_k", "int64 [B_top_k]"),
         ("top_p", "float [B_top_p]"),
         ("min_p", "float [B_min_p]"),
         ("repetition_penalty", "float [B_repetition_penalty]"),
         ("no_repeat_ngram_size", "int64 [B_no_repeat_ngram_size]"),
-        ("sequence_bias_ids", "int64 [Q_bias, W_bias]"),
-        ("sequence_bias", "float [Q_bias]"),
-        ("eos_token_ids", "int64 [E]"),
-        ("stop_sequences", "int64 [Q_stop, W_stop]"),
-        ("pad_token_id", "int64 [1]"),
-        ("return_logprobs", "bool [1]"),
+        ("sequence_bias_ids", "int64 [B_sequence_bias_ids, Q_bias, W_bias]"),
+        ("sequence_bias", "float [B_sequence_bias, Q_bias]"),
+        ("eos_token_ids", "int64 [B_eos_token_ids, E]"),
+        ("stop_sequences", "int64 [B_stop_sequences, Q_stop, W_stop]"),
+        ("pad_token_id", "int64 [B_pad_token_id]"),
+        ("return_logprobs", "bool [B_return_logprobs]"),
         ("seed", "int64 [B]"),
         *state,
     ]
@@ -186,6 +187,7 @@ def test_inputs_outputs_and_opsets_are_the_files(structure):
         "logprobs": "float [B, R, N]",
         "raw_logprobs": "float [B, R, N]",
         "ended": "bool [B, R]",
+        "refused": "int64 [B]",
         **caches("present_prompt", "float [B, 4, 8, P]", "float [B, 4, P, 8]"),
         **caches("present_rows", *["float [B, 4, R, E_present, 8]"] * 2),
         **caches("present_block", *["float [B, 4, R, C_present, 8]"] * 2),
@@ -211,4 +213,5 @@ def test_defaults_of_inputs_are_no_weights(tiny, structure):
     graph = onnx.load(tiny.path, load_external_data=False).graph
     assert structure.optional <= {tensor.name for tensor in graph.initializer}
     defaults = sum(len(tensor.raw_data) for tensor in graph.initializer if tensor.name in structure.optional)
-    assert defaults == 2, "past_ended and return_state are a byte each, all else is empty"
+    past_sizes, past_sequences, flags, caches = 3 * 8, 8, 2, 3 * 2 * 2 * (4 * 8 * 4)
+    assert defaults == past_sizes + past_sequences + flags + caches, "one of each size that a call decides"
