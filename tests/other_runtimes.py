@@ -31,18 +31,25 @@ class GatherElements(OpRun):
         return (np.take_along_axis(data, indices, axis),)
 
 
-class LoopOfNoTrips(ReferenceLoopOperator):
-    """That of onnx 1.23 cannot stack the scan outputs of no trip."""
+class StackingLoop(ReferenceLoopOperator):
+    """As the specification has it: onnx 1.23's joins scan outputs along their first axis, and fails at no trip."""
 
     op_domain = ""
 
     def _run(self, M, cond, *args, **kwargs):
-        if cond and M > 0:
-            return super()._run(M, cond, *args, **kwargs)
-        return (*args, *[np.empty((0, 0), np.float32)] * self.K)
+        if not (cond and M > 0):
+            return (*args, *[np.empty((0, 0), np.float32)] * self.K)
+        trips, run_body = [], self._run_body  # the evaluator's, an attribute of the instance
+        self._run_body = lambda *inputs, **others: trips.append(None) or run_body(*inputs, **others)
+        try:
+            results = super()._run(M, cond, *args, **kwargs)
+        finally:
+            self._run_body = run_body
+        scans = (x.reshape(len(trips), -1, *x.shape[1:]) if x.ndim > 2 else x for x in results[len(args) :])
+        return (*results[: len(args)], *scans)
 
 
-LoopOfNoTrips.__name__ = "Loop"  # by which the evaluator knows the operator
+StackingLoop.__name__ = "Loop"  # by which the evaluator knows the operator
 
 
 class ReferenceLoop(Loop):
@@ -50,7 +57,7 @@ class ReferenceLoop(Loop):
 
     def __init__(self, path: Path, bounds: Bounds):
         super().__init__(bounds)
-        self._evaluator = ReferenceEvaluator(str(path), new_ops=[GatherElements, LoopOfNoTrips])
+        self._evaluator = ReferenceEvaluator(str(path), new_ops=[GatherElements, StackingLoop])
 
     def _run(self, request: Request) -> Outputs:
         return rows(*self.run(OUTPUTS, feeds(request)))

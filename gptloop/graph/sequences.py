@@ -51,18 +51,26 @@ def completing_again(op: OpBuilder, text_SL: ir.Value, size_S1: ir.Value) -> ir.
         text_SL: int64, the rows' tokens.
         size_S1: int64, n; 0 for rows that may repeat any.
     """
-    length = op.Squeeze(op.Shape(text_SL, start=1, end=2), [0])
-    most = op.Min(op.ReduceMax(size_S1, keepdims=0), op.Add(length, 1))  # longer ones fit into no row
-    next_ = op.Add(most, length)
-    padded = op.Concat(_nothing(op, text_SL, op.Unsqueeze(most, [0])), text_SL, axis=1)
-    back_W = op.Range(1, op.Add(most, 1), 1)  # how far before a token
-    before_LW = op.Sub(op.Unsqueeze(op.Range(most, next_, 1), [1]), back_W)
-    had_SLW = op.Gather(padded, before_LW, axis=1)
-    now_SW = op.Gather(padded, op.Sub(next_, back_W), axis=1)
+    length_1 = op.Shape(text_SL, start=1, end=2)
+    most_1 = op.Min(op.ReduceMax(size_S1, keepdims=0), op.Add(length_1, 1))  # longer ones fit into no row
+    padded = op.Concat(_nothing(op, text_SL, most_1), text_SL, axis=1)
+    had_SLW = _windows(op, padded, length_1, most_1)  # the tokens before each token
+    now_SW = op.Slice(padded, length_1, [_END], [1])
     equal_SLW = op.And(op.Equal(had_SLW, op.Unsqueeze(now_SW, [1])), op.GreaterOrEqual(had_SLW, 0))
+    back_W = op.Range(op.Squeeze(most_1, [0]), 0, -1)  # how far before the token
     beyond_SW = op.GreaterOrEqual(back_W, size_S1)
     again_SL = _all(op, op.Or(equal_SLW, op.Unsqueeze(beyond_SW, [1])))
     return op.And(again_SL, op.And(op.Greater(size_S1, 0), op.GreaterOrEqual(text_SL, 0)))
+
+
+def _windows(op: OpBuilder, tokens: ir.Value, count_1: ir.Value, size_1: ir.Value) -> ir.Value:
+    """So many of each row's windows of a size, one starting at each token: int64 [S, L, W]."""
+    first_L, offset_W = (op.Range(0, op.Squeeze(length_1, [0]), 1) for length_1 in (count_1, size_1))
+    shape = op.Concat(op.Shape(tokens, start=0, end=1), count_1, size_1, axis=0)
+    places_SLW = op.Expand(op.Add(op.Unsqueeze(first_L, [1]), offset_W), shape)
+    # By row, since OpenVINO's passes fail at a Gather whose indices follow from a length that is fixed.
+    found = op.GatherElements(tokens, op.Flatten(places_SLW, axis=1), axis=1)
+    return op.Reshape(found, shape, allowzero=1)
 
 
 def _nothing(op: OpBuilder, like_SX: ir.Value, length_1: ir.Value) -> ir.Value:

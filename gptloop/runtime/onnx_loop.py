@@ -76,7 +76,6 @@ class OnnxLoop(Loop):
         self.session, self.metadata = open_model(
             self.path, device=device, threads=threads, prepack=prepack, huge_pages=huge_pages, verify=verify
         )
-        self._weights = self.session.weights
         self._config = json.loads(self.metadata[names.META_CONFIG])
         super().__init__(SimpleNamespace(**self._config))
         self.flavor = self.metadata.get(names.META_FLAVOR, "standard")
@@ -84,7 +83,6 @@ class OnnxLoop(Loop):
         self._max_new_tokens = None if fixed is None else int(fixed)
         self._inputs = {value.name: value.shape for value in self.session.get_inputs()}
         self._has_state = any(x.name == names.RETURN_STATE for x in self.session.get_overridable_initializers())
-        self._n_layer: int = self._config["n_layer"]
         self.device = "cuda" if CUDA in self.session.get_providers() else "cpu"
         self._captured = CapturedCalls(self.session, ON_HOST, self.device) if self.flavor == "unrolled" else None
 
@@ -173,7 +171,7 @@ class OnnxLoop(Loop):
         request = self.check(input_ids, return_logprobs=return_logprobs, prefix=prefix, **arguments)
         self._check_state("stream()")
         block = whole_number("block", block, at_least=1)
-        state = State(request, prefix, self._n_layer, self.metadata)
+        state = State(request, prefix, self._config["n_layer"], self.metadata)
         return Stream(self._run_block, request, state, block, Deadline(timeout_s))
 
     def prefill(
@@ -191,7 +189,7 @@ class OnnxLoop(Loop):
         """
         request = self.check(input_ids, attention_mask=attention_mask, prefix=prefix, max_new_tokens=1)
         self._check_state("prefill()")
-        state = State(request, prefix, self._n_layer, self.metadata)
+        state = State(request, prefix, self._config["n_layer"], self.metadata)
         return state.take_prompts(self._run_block(request, state.inputs(), (), state.of_prompts(), None))
 
     def check(
@@ -241,8 +239,8 @@ class OnnxLoop(Loop):
         stay: Sequence[str],
         timeout_s: float | None,
     ) -> list[ort.OrtValue]:
-        if self._weights:
-            self._weights.check()
+        if self.session.weights:
+            self.session.weights.check()
         inputs = {**self._feeds(request), **state}
         return run_bound(self.session, inputs, outputs, stay=stay, device=self.device, timeout_s=timeout_s)
 

@@ -112,7 +112,7 @@ def check_request(
     ids = _check_ids(input_ids, bounds.vocab_size)
     prompts, prompt_len = ids.shape
     new_tokens = _check_new_tokens(given["max_new_tokens"], prefix_len, prompt_len, bounds.n_positions)
-    candidates = whole_number("num_return_sequences", given["num_return_sequences"], 1, CANDIDATES_MAX)
+    first_candidate, candidates = _check_candidates(given)
     eos_token_ids = one_or_several("eos_token_id", given["eos_token_id"], bounds.vocab_size)
     biased = _check_biases(given, eos_token_ids, bounds.vocab_size)
     min_new_tokens = _check_min_new_tokens(given["min_new_tokens"], new_tokens)
@@ -125,9 +125,7 @@ def check_request(
         max_new_tokens=new_tokens,
         min_new_tokens=min_new_tokens,
         num_return_sequences=candidates,
-        first_candidate=whole_number(
-            "first_candidate", given["first_candidate"], at_least=0, at_most=CANDIDATES_MAX - candidates
-        ),
+        first_candidate=first_candidate,
         temperature=settings.temperature(given["temperature"], prompts),
         top_k=settings.top_k(given["top_k"], prompts, bounds.vocab_size),
         top_p=settings.top_p(given["top_p"], prompts),
@@ -171,6 +169,12 @@ def _check_new_tokens(value: Any, prefix_len: int, prompt_len: int, n_positions:
             f"is above the model's n_positions {n_positions}"
         )
     return new_tokens
+
+
+def _check_candidates(given: dict[str, Any]) -> tuple[int, int]:
+    """The first one's number, and how many there are."""
+    candidates = whole_number("num_return_sequences", given["num_return_sequences"], 1, CANDIDATES_MAX)
+    return whole_number("first_candidate", given["first_candidate"], 0, CANDIDATES_MAX - candidates), candidates
 
 
 def _check_mask(attention_mask: npt.ArrayLike | None, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:

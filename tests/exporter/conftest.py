@@ -1,4 +1,4 @@
-"""Models to export: the trained checkpoint in folders that a test may change, and two models of one shape."""
+"""The trained checkpoint in folders that a test may change, two models of one shape, and what inspect counts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from exported_files import tokens
 
 from gptloop import export
+from gptloop.exporter.inspect import inspect
 
 
 @pytest.fixture
@@ -46,3 +47,8 @@ def new_tokens(new, old_tokens, tmp_path_factory):
     found = tokens(export(new, tmp_path_factory.mktemp("new") / "model.onnx"))
     assert found != old_tokens
     return found
+
+
+@pytest.fixture(scope="session")
+def structure(tiny):
+    return inspect(tiny.path)

@@ -142,6 +142,8 @@ def test_only_what_is_asked_for_leaves_the_device(tiny, monkeypatch, return_logp
             self._binding.bind_output(name, device)
 
     class Bound:
+        weights = None
+
         def io_binding(self):
             return Binding()
 
