@@ -2,24 +2,21 @@
 
 import shutil
 
+import numpy as np
 import onnx
 import pytest
+from loop_bodies import all_nodes, step_body
 
 from gptloop import export
 from gptloop.exporter.inspect import inspect
 from gptloop.exporter.structure_text import render
 
+KINDS = ("key", "value")
+
 
 @pytest.fixture(scope="module")
 def structure(tiny):
     return inspect(tiny.path)
-
-
-def all_nodes(graph):
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            yield from all_nodes(attribute.g)
 
 
 def test_every_node_is_counted_once_outside_the_loop_or_in_it(tiny, structure):
@@ -76,17 +73,6 @@ def test_a_prefill_in_one_piece_has_no_loop_and_one_in_chunks_has_its_body(tiny,
         f"of a prefill: {len(in_prefill) - long} where prompts attend in one piece, {len(in_prefill) - whole} where"
     )
     assert counts in render(structure)
-
-
-def step_body(graph):
-    """The body of the Loop in the Loop, which stands in a branch of an If."""
-    for _ in range(2):
-        graph = next(
-            node.attribute[0].g
-            for node in all_nodes(graph)
-            if node.op_type == "Loop" and node.attribute[0].g.name != "attend_chunk"
-        )
-    return graph
 
 
 def test_the_block_names_the_weights_again_and_a_single_file_does_not(tiny, structure, tmp_path):
@@ -156,6 +142,7 @@ def caches(name, key, value):
 
 def test_inputs_outputs_and_opsets_are_the_files(structure):
     state = [
+        ("past_sizes", "int64 [3]"),
         ("past_sequences", "int64 [B_past, R_past, G]"),
         ("past_ended", "bool [B_past, R_past]"),
         ("return_state", "bool [1]"),
@@ -166,22 +153,22 @@ def test_inputs_outputs_and_opsets_are_the_files(structure):
     assert list(structure.inputs.items()) == [
         ("input_ids", "int64 [B, P]"),
         ("attention_mask", "int64 [B, P]"),
-        ("max_new_tokens", "int64 [1]"),
-        ("min_new_tokens", "int64 [1]"),
-        ("num_return_sequences", "int64 [1]"),
-        ("first_candidate", "int64 [1]"),
+        ("max_new_tokens", "int64 [B_max_new_tokens]"),
+        ("min_new_tokens", "int64 [B_min_new_tokens]"),
+        ("num_return_sequences", "int64 [B_num_return_sequences]"),
+        ("first_candidate", "int64 [B_first_candidate]"),
         ("temperature", "float [B_temperature]"),
         ("top_k", "int64 [B_top_k]"),
         ("top_p", "float [B_top_p]"),
         ("min_p", "float [B_min_p]"),
         ("repetition_penalty", "float [B_repetition_penalty]"),
         ("no_repeat_ngram_size", "int64 [B_no_repeat_ngram_size]"),
-        ("sequence_bias_ids", "int64 [Q_bias, W_bias]"),
-        ("sequence_bias", "float [Q_bias]"),
-        ("eos_token_ids", "int64 [E]"),
-        ("stop_sequences", "int64 [Q_stop, W_stop]"),
-        ("pad_token_id", "int64 [1]"),
-        ("return_logprobs", "bool [1]"),
+        ("sequence_bias_ids", "int64 [B_sequence_bias_ids, Q_bias, W_bias]"),
+        ("sequence_bias", "float [B_sequence_bias, Q_bias]"),
+        ("eos_token_ids", "int64 [B_eos_token_ids, E]"),
+        ("stop_sequences", "int64 [B_stop_sequences, Q_stop, W_stop]"),
+        ("pad_token_id", "int64 [B_pad_token_id]"),
+        ("return_logprobs", "bool [B_return_logprobs]"),
         ("seed", "int64 [B]"),
         *state,
     ]
@@ -190,6 +177,7 @@ def test_inputs_outputs_and_opsets_are_the_files(structure):
         "sequences": "int64 [B, R, N]",
         "logprobs": "float [B, R, N]",
         "raw_logprobs": "float [B, R, N]",
+        "refused": "int64 [B]",
         "ended": "bool [B, R]",
         **caches("present_prompt", "float [B, 4, 8, P]", "float [B, 4, P, 8]"),
         **caches("present_rows", *["float [B, 4, R, E_present, 8]"] * 2),
@@ -240,15 +228,20 @@ def test_the_state_of_all_layers_is_shown_in_a_line_a_kind_and_marked_optional(o
     (line,) = (line for line in lines if "past_prompt.{0..1}.key" in line)
     assert line.split() == ["past_prompt.{0..1}.key", "float", "[B_past,", "4,", "8,", "L]", "optional"]
     optional = [line.split()[0] for line in lines if line.endswith("  optional")]
-    assert optional[:4] == ["past_sequences", "past_ended", "return_state", "past_prompt.{0..1}.key"]
-    assert len(optional) == 3 + 3 * 2
+    assert optional[:4] == ["past_sizes", "past_sequences", "past_ended", "return_state"]
+    assert optional[4:] == [f"past_{part}.{{0..1}}.{kind}" for part in ("prompt", "rows", "block") for kind in KINDS]
     one_layer = render(inspect(open_tiny(n_layer=1).path))
     assert "  present_rows.0.value " in one_layer
     assert "{" not in one_layer
 
 
 def test_defaults_of_inputs_are_no_weights(tiny, structure):
-    graph = onnx.load(tiny.path, load_external_data=False).graph
-    assert structure.optional <= {tensor.name for tensor in graph.initializer}
-    defaults = sum(len(tensor.raw_data) for tensor in graph.initializer if tensor.name in structure.optional)
-    assert defaults == 2, "past_ended and return_state are a byte each, all else is empty"
+    graph = onnx.load(tiny.path).graph
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    defaults = {name: arrays.pop(name) for name in structure.optional}
+    assert structure.weight_bytes == sum(array.nbytes for array in arrays.values())
+    # Of no tokens, past_sizes says, though each has an element a dimension that a call decides.
+    dims = {value.name: value.type.tensor_type.shape.dim for value in graph.input}
+    for name, array in defaults.items():
+        assert array.shape == tuple(dim.dim_value or 1 for dim in dims[name])
+        assert not np.any(array)
