@@ -1,4 +1,4 @@
-"""Memory: opening a model takes little more than its weights, so that gpt2-xl fits where they do; exporting it far less.
+"""Memory: a loop takes little more than its weights, so that gpt2-xl fits where they do, and an export far less.
 
 Each is measured in a process of its own, as what its largest resident set is above that of the imported libraries.
 """
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.skipif(not Path(SIZES).exists(), reason=f"the system ha
 MOST = 1.3
 # What is asked of gpt2, of which a part is packed before the rest is let go of: 1.28 to 1.34 times here.
 MOST_PACKED = 1.5
-# An export holds a few tensors at a time, and the graph: 0.22 and 0.23 times here, of which 0.15 (25 to 28 MB, seen with
-# next to no weights) are the graph's objects.
+# An export holds the graph and a few tensors at a time: 0.22 and 0.23 times here, of which 0.15 are the graph's objects
+# (25 to 28 MB, seen with next to no weights).
 MOST_EXPORTED = 0.5
 
 MEASURED = """
