@@ -5,13 +5,15 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from gptloop import OnnxLoop
+from gptloop import OnnxLoop, names
 from gptloop.model_file import graphs
 from gptloop.runtime.feeds import feeds
 from gptloop.runtime.request import check_request
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
+# What every call is about: all but the state.
+OUTPUTS = [names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS, names.REFUSED, names.ENDED]
 PROMPTS = np.array([[5, 96, 0, 17, 42], [8, 8, 1, 60, 3], [90, 2, 77, 31, 31]])
 
 
@@ -23,8 +25,8 @@ def test_the_reference_evaluator_gives_the_same_tokens(tiny, top_k):
     """
     call = {"temperature": [0, 1, 0.7], "top_k": top_k, "seed": [3, 2**63 - 1, 0]}
     inputs = feeds(check_request(tiny.model.config, PROMPTS, max_new_tokens=5, num_return_sequences=2, **call))
-    expected, _, _ = ReferenceEvaluator(str(tiny.path)).run(None, inputs)
-    found, _, _ = tiny.onnx.session.run(None, inputs)
+    (expected,) = ReferenceEvaluator(str(tiny.path)).run([names.SEQUENCES], inputs)
+    (found,) = tiny.onnx.session.run([names.SEQUENCES], inputs)
     np.testing.assert_array_equal(found, expected, strict=True)
     assert found.shape == (3, 2, 5)
     call = {"max_new_tokens": 5, "num_return_sequences": 2, "temperature": [0, 1, 0.7], "top_k": top_k}
@@ -53,8 +55,8 @@ def test_the_reference_evaluator_follows_the_other_settings_too(open_tiny):
         return_logprobs=True,
         seed=4,
     )
-    expected = ReferenceEvaluator(str(tiny.path)).run(None, feeds(request))
-    found = tiny.onnx.session.run(None, feeds(request))
+    expected = ReferenceEvaluator(str(tiny.path)).run(OUTPUTS, feeds(request))
+    found = tiny.onnx.session.run(OUTPUTS, feeds(request))
     np.testing.assert_array_equal(found[0], expected[0], strict=True)
     assert (found[0][..., -1] == 9).any(), "no row ended before the others"
     for ours, theirs in zip(found[1:], expected[1:], strict=True):
@@ -67,7 +69,7 @@ def test_settings_of_one_value_hold_for_every_prompt(tiny):
     call = {"max_new_tokens": 6, "num_return_sequences": 2, "temperature": 0.8, "top_k": 7, "top_p": 0.8, "seed": 4}
     every = feeds(check_request(tiny.model.config, PROMPTS, **call))
     one = {name: every[name][:1] for name in ("temperature", "top_k", "top_p")}
-    found, _, _ = tiny.onnx.session.run(None, every | one)
+    (found,) = tiny.onnx.session.run([names.SEQUENCES], every | one)
     expected = tiny.onnx.generate(PROMPTS, **call)
     np.testing.assert_array_equal(found.reshape(6, 6), expected)
 
@@ -120,7 +122,7 @@ def test_weights_stand_in_the_outer_graph_and_are_named_again_by_the_outer_loops
         assert all(node.ByteSize() < 1024 for node in constants)
 
 
-def test_the_graph_has_the_inputs_and_the_output_that_were_agreed(tiny):
+def test_the_graph_has_the_inputs_and_outputs_that_were_agreed(tiny):  # long: a line for each input and output
     def described(values):
         dims = ((value, value.type.tensor_type) for value in values)
         return {
@@ -131,30 +133,46 @@ def test_the_graph_has_the_inputs_and_the_output_that_were_agreed(tiny):
             for value, kind in dims
         }
 
+    def caches(name, key, value):
+        kinds = {"key": ("FLOAT", key), "value": ("FLOAT", value)}
+        return {f"{name}.{layer}.{kind}": shape for layer in range(2) for kind, shape in kinds.items()}
+
     graph = onnx.load(tiny.path, load_external_data=False).graph
     assert described(graph.input) == {
         "input_ids": ("INT64", ["B", "P"]),
         "attention_mask": ("INT64", ["B", "P"]),
-        "max_new_tokens": ("INT64", [1]),
-        "min_new_tokens": ("INT64", [1]),
-        "num_return_sequences": ("INT64", [1]),
-        "first_candidate": ("INT64", [1]),
+        "max_new_tokens": ("INT64", ["B_max_new_tokens"]),
+        "min_new_tokens": ("INT64", ["B_min_new_tokens"]),
+        "num_return_sequences": ("INT64", ["B_num_return_sequences"]),
+        "first_candidate": ("INT64", ["B_first_candidate"]),
         "temperature": ("FLOAT", ["B_temperature"]),
         "top_k": ("INT64", ["B_top_k"]),
         "top_p": ("FLOAT", ["B_top_p"]),
         "min_p": ("FLOAT", ["B_min_p"]),
         "repetition_penalty": ("FLOAT", ["B_repetition_penalty"]),
         "no_repeat_ngram_size": ("INT64", ["B_no_repeat_ngram_size"]),
-        "sequence_bias_ids": ("INT64", ["Q_bias", "W_bias"]),
-        "sequence_bias": ("FLOAT", ["Q_bias"]),
-        "eos_token_ids": ("INT64", ["E"]),
-        "stop_sequences": ("INT64", ["Q_stop", "W_stop"]),
-        "pad_token_id": ("INT64", [1]),
-        "return_logprobs": ("BOOL", [1]),
+        "sequence_bias_ids": ("INT64", ["B_sequence_bias_ids", "Q_bias", "W_bias"]),
+        "sequence_bias": ("FLOAT", ["B_sequence_bias", "Q_bias"]),
+        "eos_token_ids": ("INT64", ["B_eos_token_ids", "E"]),
+        "stop_sequences": ("INT64", ["B_stop_sequences", "Q_stop", "W_stop"]),
+        "pad_token_id": ("INT64", ["B_pad_token_id"]),
+        "return_logprobs": ("BOOL", ["B_return_logprobs"]),
         "seed": ("INT64", ["B"]),
+        "past_sizes": ("INT64", [3]),
+        "past_sequences": ("INT64", ["B_past", "R_past", "G"]),
+        "past_ended": ("BOOL", ["B_past", "R_past"]),
+        "return_state": ("BOOL", [1]),
+        **caches("past_prompt", ["B_past", 4, 8, "L"], ["B_past", 4, "L", 8]),
+        **caches("past_rows", *[["B_past", 4, "R_past", "E", 8]] * 2),
+        **caches("past_block", *[["B_past", 4, "R_past", "C", 8]] * 2),
     }
     assert described(graph.output) == {
         "sequences": ("INT64", ["B", "R", "N"]),
         "logprobs": ("FLOAT", ["B", "R", "N"]),
         "raw_logprobs": ("FLOAT", ["B", "R", "N"]),
+        "refused": ("INT64", ["B"]),
+        "ended": ("BOOL", ["B", "R"]),
+        **caches("present_prompt", ["B", 4, 8, "P"], ["B", 4, "P", 8]),
+        **caches("present_rows", *[["B", 4, "R", "E_present", 8]] * 2),
+        **caches("present_block", *[["B", 4, "R", "C_present", 8]] * 2),
     }

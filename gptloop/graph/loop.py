@@ -92,6 +92,8 @@ def generate(
     outputs += [*_caches(transformer, "E_present"), *_caches(transformer, "C_present")]
     go_on = op.And(first.go_on, op.Greater(trips, 0))
     tokens, logprobs, raw_logprobs, ended_S, *caches = branches(op, go_on, with_later, newest_alone, outputs)
+    if repeated:
+        repeated.store()
     # What an earlier call has returned is left out.
     tokens_SN = op.Slice(tokens, call.G, [END], [1])
     logprobs_SN = [op.Slice(x, resumed, [END], [1]) for x in (logprobs, raw_logprobs)]
@@ -117,7 +119,7 @@ class _Decoding(NamedTuple):
         carried = [token_S, start.sequences_SG, start.first.ended_S, *logprobs_1S, *caches]
         values = op.Loop(self.blocks.number, start.first.go_on, *carried, body=body, _outputs=len(carried))
         if self.repeated:
-            self.repeated.store_in(body)  # not before: the builder infers the Loop's types from all that is in its body
+            self.repeated.home = body
         return list(values[1:])
 
     def decode_block(

@@ -222,7 +222,13 @@ class Repeated:
     Args:
         tensors: The outer graph's initializers.
         scope: What the names start with, since they must differ.
+
+    Attributes:
+        values: By the tensors' names.
+        home: The subgraph, once it is traced.
     """
+
+    home: ir.Graph
 
     def __init__(self, tensors: Mapping[str, ir.Value], scope: str):
         self.values = {
@@ -230,8 +236,12 @@ class Repeated:
             for name, v in tensors.items()
         }
 
-    def store_in(self, graph: ir.Graph) -> None:
-        """Make those that a node reads the graph's initializers."""
+    def store(self) -> None:
+        """Make those that a node reads the subgraph's initializers.
+
+        Not before all nodes around it are made: to infer their types, the builder serializes what they hold, and would
+        read every weight into memory.
+        """
         for value in self.values.values():
             if value.uses():
-                graph.register_initializer(value)
+                self.home.register_initializer(value)

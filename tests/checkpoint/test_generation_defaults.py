@@ -77,7 +77,7 @@ def test_generation_ends_at_each_of_several_ids(directory, tmp_path, monkeypatch
     ids = ",".join(map(str, PROMPT))
     assert main(["generate", str(file), "--ids", ids, "--max-new-tokens", "12", "--temperature", "0", "--json"]) == 0
     (candidate,) = json.loads(capsys.readouterr().out)["candidates"]
-    assert (candidate["ids"], candidate["ended"]) == (tokens[:end], True)
+    assert (candidate["ids"], candidate["ended"]) == (tokens[:end], "eos")
 
 
 @pytest.mark.parametrize("ids", [-1, None, [-1]], ids=str)

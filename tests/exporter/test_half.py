@@ -12,10 +12,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from loop_bodies import step_body
 from onnx.reference import ReferenceEvaluator
 from transformers import GPT2LMHeadModel
 
-from gptloop import OnnxLoop, TorchLoop, export
+from gptloop import OnnxLoop, TorchLoop, export, names
 from gptloop.checkpoint.checkpoint import TORCH_TYPES
 from gptloop.reference.evaluate import Evaluation, evaluate
 from gptloop.reference.parity import BOUNDS, ParityError, check_closeness, check_quality
@@ -29,6 +30,8 @@ IDS = np.random.default_rng(0).integers(0, 97, (3, 8))
 MASK = np.array([[1] * 8, [0, 0, 0, 1, 1, 1, 1, 1], [0] * 7 + [1]])
 ONNX_TYPES = {"fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}
 HALF = sorted(ONNX_TYPES)
+# Inputs with a default that no precision changes; the other ones are K and V.
+IDS_AND_FLAGS = {names.PAST_SIZES, names.PAST_SEQUENCES, names.PAST_ENDED, names.RETURN_STATE}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +53,8 @@ def generation(loop, **arguments):
 @pytest.mark.parametrize("precision", HALF)
 def test_every_weight_is_stored_in_half_precision_and_rounded_once(tiny, half_paths, precision):
     model = onnx.load(half_paths[precision])
-    stored = {tensor.name: tensor for tensor in model.graph.initializer if not tensor.name.startswith("const_")}
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer if not tensor.name.startswith("const_")}
+    stored = {name: tensor for name, tensor in tensors.items() if name not in IDS_AND_FLAGS}
     assert {tensor.data_type for tensor in stored.values()} == {ONNX_TYPES[precision]}
     source = tiny.model.transformer.state_dict()
     for name in ("wte.weight", "h.1.mlp.c_fc.weight", "ln_f.bias"):
@@ -64,9 +68,7 @@ def test_the_cache_is_half_precision_and_the_logits_are_float32(half_paths, prec
     onnx.checker.check_model(str(half_paths[precision]), full_check=True)
     model = onnx.shape_inference.infer_shapes(onnx.load(half_paths[precision]), strict_mode=True)
     half = ONNX_TYPES[precision]
-    (loop,) = (node for node in model.graph.node if node.op_type == "Loop")
-    (loop,) = (node for node in loop.attribute[0].g.node if node.op_type == "Loop")
-    body = loop.attribute[0].g
+    body = step_body(model.graph)
     carried = [value.type.tensor_type.elem_type for value in body.input[6:]]
     assert carried == [half] * 4
     types = {value.name: value.type.tensor_type.elem_type for value in [*body.value_info, *body.output]}
@@ -75,7 +77,9 @@ def test_the_cache_is_half_precision_and_the_logits_are_float32(half_paths, prec
     # The embedding's two rows and their sum, the last layer norm, the product with the head, before it is cast.
     assert len(in_half) == 5
     assert {types[value.name] for value in body.output if "logprob" in value.name} == {onnx.TensorProto.FLOAT}
-    assert {value.type.tensor_type.elem_type for value in model.graph.output[1:]} == {onnx.TensorProto.FLOAT}
+    outputs = {value.name: value.type.tensor_type.elem_type for value in model.graph.output}
+    assert outputs[names.LOGPROBS] == outputs[names.RAW_LOGPROBS] == onnx.TensorProto.FLOAT
+    assert {dtype for name, dtype in outputs.items() if name.startswith("present_")} == {half}
 
 
 @pytest.mark.parametrize("call", [{}, {"temperature": 0}, {"top_k": 0, "top_p": 0.9}, {"num_return_sequences": 1}])
@@ -117,7 +121,8 @@ def test_the_reference_evaluator_runs_half_precision(tiny, half_paths, precision
     """
     config = tiny.model.config
     inputs = feeds(check_request(config, IDS, max_new_tokens=3, temperature=0, return_logprobs=True))
-    tokens, _, raw = ReferenceEvaluator(str(half_paths[precision])).run(None, inputs)
+    outputs = [names.SEQUENCES, names.RAW_LOGPROBS]
+    tokens, raw = ReferenceEvaluator(str(half_paths[precision])).run(outputs, inputs)
     seed = np.arange(3)
     found = Generation(tokens[:, 0], raw[:, 0], raw[:, 0], seed)
     loop = TorchLoop(tiny.model, device="cpu", dtype=TORCH_TYPES[precision])

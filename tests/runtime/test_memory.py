@@ -1,4 +1,4 @@
-"""Memory: exporting and opening a model take little more than its weights, so that gpt2-xl fits where its weights do.
+"""Memory: a loop takes little more than its weights, so that gpt2-xl fits where they do, and an export far less.
 
 Each is measured in a process of its own, as what its largest resident set is above that of the imported libraries.
 """
@@ -21,6 +21,9 @@ pytestmark = pytest.mark.skipif(not Path(SIZES).exists(), reason=f"the system ha
 MOST = 1.3
 # What is asked of gpt2, of which a part is packed before the rest is let go of: 1.28 to 1.34 times here.
 MOST_PACKED = 1.5
+# An export holds the graph and a few tensors at a time: 0.22 and 0.23 times here, of which 0.15 are the graph's objects
+# (25 to 28 MB, seen with next to no weights).
+MOST_EXPORTED = 0.5
 
 MEASURED = """
 import re, sys, threading
@@ -69,10 +72,9 @@ def weight_bytes(checkpoint: Path) -> int:
     return (checkpoint / "model.safetensors").stat().st_size
 
 
-def test_an_export_from_a_directory_takes_the_weights_once(checkpoint, tmp_path):
-    assert growth("export(sys.argv[1], sys.argv[2])", checkpoint, tmp_path / "model.onnx") <= MOST * weight_bytes(
-        checkpoint
-    )
+def test_an_export_from_a_directory_holds_a_few_tensors_at_a_time(checkpoint, tmp_path):
+    taken = growth("export(sys.argv[1], sys.argv[2])", checkpoint, tmp_path / "model.onnx")
+    assert taken <= MOST_EXPORTED * weight_bytes(checkpoint)
 
 
 GENERATE = "OnnxLoop(sys.argv[1], device='cpu', prepack=PREPACK).generate(np.array([[1, 2, 3]]), max_new_tokens=8)"
