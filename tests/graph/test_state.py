@@ -10,7 +10,7 @@ import pytest
 from calls import CALL, PADDED, PROMPTS, RESULTS, RUNTIMES, SOME_ENDS, assert_close, assert_equal, random_ids
 from hypothesis import given
 from hypothesis import strategies as st
-from other_runtimes import ReferenceLoop
+from other_runtimes import OpenVinoLoop, ReferenceLoop
 
 from gptloop import names
 from gptloop.graph.blocks import block_bounds
@@ -49,6 +49,10 @@ EVERYTHING = {"attention_mask": PADDED, "eos_token_id": SOME_ENDS, "num_return_s
 @pytest.mark.parametrize("runtime", RUNTIMES[1:])
 def test_on_other_runtimes_as_well(open_model, precision, runtime, call):
     """Cut within a block and at its end."""
+    if runtime is OpenVinoLoop and precision == "int8":
+        pytest.skip(
+            "OpenVINO 2026.4 converts no QuantizeLinear by row where the state is an input, and so of unknown rank"
+        )
     other = open_model(precision, runtime)
     found, expected = other.in_calls([3, 2, 4], PROMPTS, **call), other.call(PROMPTS, **call, max_new_tokens=9)
     if runtime is ReferenceLoop:  # 1e-6 was seen in fp32: equal shapes are not enough for numpy to sum in one order
