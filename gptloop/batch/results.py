@@ -76,9 +76,9 @@ def _schema() -> Any:
     except ImportError as error:
         raise ValueError(PARQUET_MISSING) from error
     ids = pa.list_(pa.int64())
-    types = {int: pa.int64(), str: pa.string(), bool: pa.bool_(), float: pa.float64(), list[int]: ids}
+    types = {str: pa.string(), float: pa.float64(), list[int]: ids}
     candidate = [
-        (name, next(types[kind] for kind in (annotation, *typing.get_args(annotation)) if kind in types))
+        (name, next(types[kind] for kind in _kinds(annotation) if kind in types))
         for name, annotation in typing.get_type_hints(Candidate).items()
     ]
     return pa.schema(
@@ -90,3 +90,11 @@ def _schema() -> Any:
             "error": pa.string(),
         }
     )
+
+
+def _kinds(annotation: Any) -> tuple[Any, ...]:
+    """The type of a value, or those that it may be of."""
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is typing.Literal:
+        return tuple(map(type, arguments))
+    return (annotation, *arguments)
