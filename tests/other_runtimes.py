@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import tempfile
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -93,8 +94,8 @@ class OpenVinoLoop(Loop):
 
     def _taking_state(self):
         """OpenVINO takes an input with a default for a constant."""
-        self._folder = tempfile.TemporaryDirectory()  # what OpenVINO maps lives as long as the loop
-        folder = Path(shutil.copytree(self._path.parent, self._folder.name, dirs_exist_ok=True))
+        folder = Path(shutil.copytree(self._path.parent, tempfile.mkdtemp(), dirs_exist_ok=True))
+        weakref.finalize(self, shutil.rmtree, folder)  # what OpenVINO maps lives as long as the loop
         copy = folder / f"{self._path.stem}.required.onnx"
         defaults = require_inputs(folder / self._path.name, copy)
         return self._compiled(copy), defaults
