@@ -18,6 +18,7 @@ from benchmarks.command.checkout import ROOT, git, worktree
 from benchmarks.command.ending import Parser, print_result, run, say_after, whole
 from benchmarks.command.scratch import scratch
 from benchmarks.gate.judge import judge_pairs
+from benchmarks.gate.options import add_judging
 from benchmarks.gate.pair import measure_pair
 from benchmarks.gate.prepare import prepare
 from benchmarks.gate.work import TWO_SIDES, Files, Work, work_of
@@ -176,12 +177,5 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rounds", type=whole(2), default=ROUNDS, help="rounds in a pair (default: %(default)s)")
     parser.add_argument("--budgets", type=Path, default=ROOT / "benchmarks" / "gate" / "budgets.toml", metavar="FILE")
-    parser.add_argument(
-        "--calibrations",
-        type=Path,
-        default=ROOT / "reports",
-        metavar="FOLDER",
-        help="where `benchmarks.prove` saved what this machine's noise is (default: reports/)",
-    )
-    parser.add_argument("--smoke", action="store_true", help="tiny models: try the command, the times mean nothing")
+    add_judging(parser)
     return parser

@@ -19,6 +19,7 @@ from benchmarks import machine
 from benchmarks.command.checkout import ROOT, worktree
 from benchmarks.command.ending import Parser, print_result, run, say_after, whole
 from benchmarks.gate.comparison import compare
+from benchmarks.gate.options import add_judging
 from benchmarks.gate.outputs import Outputs
 from benchmarks.gate.work import PROCESSES, work_of
 from gptloop.report import append_text, write_files
@@ -107,12 +108,5 @@ def _parser() -> argparse.ArgumentParser:
     )
     for name, what in (("markdown", "what is printed"), ("html", "the same as a page"), ("junit", "JUnit XML")):
         parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"also save {what}")
-    parser.add_argument(
-        "--calibrations",
-        type=Path,
-        default=ROOT / "reports",
-        metavar="FOLDER",
-        help="where `benchmarks.prove` saved what this machine's noise is (default: reports/)",
-    )
-    parser.add_argument("--smoke", action="store_true", help="tiny models: try the command, the times mean nothing")
+    add_judging(parser)
     return parser
