@@ -40,8 +40,8 @@ KERNELS: Mapping[tuple[str, str], Set[int]] = {
     for names, types in {
         "Add Sub Mul Div": _NUMBERS,
         "And Or Not": _BOOL,
-        "Cast Concat Expand Gather GatherElements Identity If Loop Reshape ScatterElements Shape Slice Split Squeeze "
-        "Tile Transpose Unsqueeze": _ALL,
+        "Cast Concat Expand Flatten Gather GatherElements Identity If Loop Reshape ScatterElements Shape Slice Split "
+        "Squeeze Tile Transpose Unsqueeze": _ALL,
         "CumSum Greater GreaterOrEqual Less LessOrEqual": _FLOATS | _WIDE,
         "Equal": _FLOATS | _WIDE | _BOOL,
         "Erf Gelu Gemm LayerNormalization MatMul Relu Sigmoid Softmax Sum Tanh": _FLOATS | _BF16,
@@ -51,6 +51,7 @@ KERNELS: Mapping[tuple[str, str], Set[int]] = {
         "MatMulInteger": {TensorProto.INT8},
         "Max Min": _FLOATS | _BF16 | _WIDE,
         "Mod": _FLOATS | _BF16 | _WIDE,
+        "Neg": _FLOATS | _BF16 | {TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64},
         "Pad": _FLOATS | _BOOL,
         "Range": {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64},
         "ReduceMax": _FLOATS | {TensorProto.INT32, TensorProto.INT64},
@@ -116,8 +117,11 @@ def place(model: onnx.ModelProto | Path) -> Placement:
 
 
 def loop_body(placement: Placement) -> Placement | None:
-    """The body of the Loop, if there is one."""
-    return next((inside for name, inside in placement.subgraphs.items() if name.endswith("/body")), None)
+    """The body of the last Loop, the innermost, which is that of the decode steps; None without a Loop."""
+    found = None
+    for name, inside in placement.subgraphs.items():
+        found = loop_body(inside) or (inside if name.endswith("/body") else found)
+    return found
 
 
 class _Placer:

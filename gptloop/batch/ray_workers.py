@@ -10,9 +10,12 @@ Source: Ray's documentation of actors, "Actor fault tolerance".
 from __future__ import annotations
 
 import collections
+import contextlib
 import logging
 import math
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -102,7 +105,8 @@ class RayWorkers:
             ValueError: If the cluster is too small, or what a worker raised.
         """
         try:
-            self._ray.init(address=self._address, logging_level=logging.ERROR, log_to_driver=False)
+            with _signals_kept():
+                self._ray.init(address=self._address, logging_level=logging.ERROR, log_to_driver=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ConnectionError(f"no Ray cluster at {self._address or 'this machine'}: {error}") from error
         try:
@@ -164,3 +168,14 @@ class RayWorkers:
             raise error.cause from None
         except self._ray.exceptions.RayError as error:
             raise ConnectionError("a worker is lost") from error
+
+
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Leave SIGTERM to whoever handles it: Ray (2.60) ends the process at it, with another exit code than a signal's."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)

@@ -9,6 +9,8 @@ from onnxscript import OpBuilder
 
 from gptloop.graph import threefry
 
+_INT32 = ir.DataType.INT32
+
 NO_STEP = 2**24  # later than any; OpenVINO narrows int64 to 32 bits, and to float32 on the way
 
 
@@ -86,10 +88,13 @@ def uniforms(op: OpBuilder, seed: ir.Value, call: Call, first_candidate: ir.Valu
 
     def count(size_1: ir.Value, first: ir.Value | int = 0) -> threefry.Word:
         """From the first on: [size], or of several firsts [B, size]."""
-        # Not Range, which a GPU's runtime computes on the GPU: one copy for each of the numbers' bitwise operators.
+        # Not Range, which a runtime with a GPU computes there: one copy for each of the numbers' bitwise operators. Where
+        # the size is computed, Tile is, too; a bitwise operator that changes nothing then brings the count back.
         ones = op.Tile(on_host(op, call.B, 1), size_1)
-        before = 1 if isinstance(first, int) else op.Unsqueeze(op.Sub([1], on_host(op, call.B, first)), [1])
-        values = op.Cast(op.Sub(op.CumSum(ones, 0), before), to=ir.DataType.INT32)
+        counted = op.Cast(op.CumSum(ones, 0, exclusive=1), to=_INT32)
+        values = op.BitwiseXor(counted, op.Cast(on_host(op, call.B, 0), to=_INT32))
+        if not isinstance(first, int):
+            values = op.Add(values, op.Cast(op.Unsqueeze(on_host(op, call.B, first), [1]), to=_INT32))
         return threefry.Word(op.Div(values, threefry.LIMB), op.Mod(values, threefry.LIMB))
 
     steps = call.N if call.G is None else op.Add(call.N, call.resumed(op))

@@ -32,8 +32,10 @@ def cluster() -> Iterator[Any]:
         warnings.simplefilter("ignore")  # Ray's own
         from ray.cluster_utils import Cluster  # noqa: PLC0415
 
+        before = signal.getsignal(signal.SIGTERM)  # of which a node takes hold
         started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 10**8})
         yield started
+        signal.signal(signal.SIGTERM, before)
         started.shutdown()
 
 
@@ -67,3 +69,17 @@ def test_a_killed_node_costs_nothing_but_time(undisturbed, cluster, tmp_path):
     assert process.returncode == 0, err
     assert output.read_bytes() == undisturbed.results
     assert "gptloop: a worker is lost, 1 of 2 go on\n" in err
+
+
+def test_a_signal_ends_it_as_it_ends_any_command(undisturbed, cluster, tmp_path):
+    """Ray has a handler of its own for it."""
+    output = tmp_path / "results.jsonl"
+    journal = output.with_name(output.name + SUFFIX)
+    process = start(undisturbed, output, cluster.address)
+    while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
+        time.sleep(0.01)
+    process.terminate()
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == 143
+    assert err.endswith("gptloop: interrupted\n")
+    assert journal.exists()

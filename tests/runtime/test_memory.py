@@ -17,10 +17,10 @@ from gptloop import export
 SIZES = "/proc/self/smaps_rollup"
 pytestmark = pytest.mark.skipif(not Path(SIZES).exists(), reason=f"the system has no {SIZES}")
 
-# What is asked of gpt2-xl, which has less beside its weights, in proportion: 1.1 times here where nothing is packed.
-MOST = 1.3
-# What is asked of gpt2, of which a part is packed before the rest is let go of: 1.28 to 1.34 times here.
-MOST_PACKED = 1.5
+# Beside the weights, of which a second copy would be 186 MB: ONNX Runtime's objects for the graph's 3,000 nodes (48 MB,
+# seen where no weight is touched), and where weights are packed, those of them that are before the rest is let go of.
+MOST = 75e6  # 51 to 56 MB seen
+MOST_PACKED = 150e6  # 84 to 113 MB seen
 # An export holds the graph and a few tensors at a time: 0.22 and 0.23 times here, of which 0.15 are the graph's objects
 # (25 to 28 MB, seen with next to no weights).
 MOST_EXPORTED = 0.5
@@ -82,7 +82,7 @@ GENERATE = "OnnxLoop(sys.argv[1], device='cpu', prepack=PREPACK).generate(np.arr
 
 @pytest.mark.parametrize(("prepack", "most"), [(False, MOST), (True, MOST_PACKED)])
 def test_a_loop_takes_the_weights_once(model, checkpoint, prepack, most):
-    assert growth(GENERATE.replace("PREPACK", str(prepack)), model) <= most * weight_bytes(checkpoint)
+    assert growth(GENERATE.replace("PREPACK", str(prepack)), model) <= weight_bytes(checkpoint) + most
 
 
 def test_which_onnx_runtime_left_to_itself_does_not(model, checkpoint):
