@@ -172,7 +172,7 @@ class RayWorkers:
 
 @contextlib.contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Leave SIGTERM to whoever handles it: Ray (2.60) ends the process at it, with another exit code than a signal's."""
+    """Leave SIGTERM to whoever handles it: Ray (2.60) ends the process at it, with an exit code that is no signal's."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield

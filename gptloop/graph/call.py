@@ -88,8 +88,8 @@ def uniforms(op: OpBuilder, seed: ir.Value, call: Call, first_candidate: ir.Valu
 
     def count(size_1: ir.Value, first: ir.Value | int = 0) -> threefry.Word:
         """From the first on: [size], or of several firsts [B, size]."""
-        # Not Range, which a runtime with a GPU computes there: one copy for each of the numbers' bitwise operators. Where
-        # the size is computed, Tile is, too; a bitwise operator that changes nothing then brings the count back.
+        # Not Range, which a runtime with a GPU computes there: one copy for each of the numbers' bitwise operators.
+        # Where the size is computed, Tile is, too; a bitwise operator that changes nothing brings the count back.
         ones = op.Tile(on_host(op, call.B, 1), size_1)
         counted = op.Cast(op.CumSum(ones, 0, exclusive=1), to=_INT32)
         values = op.BitwiseXor(counted, op.Cast(on_host(op, call.B, 0), to=_INT32))
