@@ -5,6 +5,7 @@ Knows names and numbers only; nothing here is loaded or run.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from benchmarks.workloads import (
@@ -206,7 +207,9 @@ def full_grid(sizes: tuple[str, ...] = FULL_SIZES) -> tuple[Case, ...]:
     return (CPU_GRID[0], *cases)
 
 
-def grid(name: str, *, has_gpu: bool, xl: bool, peers: bool = False) -> tuple[Case, ...]:
+def grid(
+    name: str, *, has_gpu: bool, xl: bool, peers: bool = False, only: Collection[str] = ()
+) -> tuple[Case, ...]:
     """The cases of one run.
 
     Args:
@@ -214,13 +217,20 @@ def grid(name: str, *, has_gpu: bool, xl: bool, peers: bool = False) -> tuple[Ca
         has_gpu: Whether there is one.
         xl: Add gpt2-xl (in fp32 6.2 GB of weights, held by each contender).
         peers: Add `PEERS` wherever more than the loops are compared.
+        only: These contenders and the baseline in place of all, in the cases that have any of them.
     """
     cases = _grid(name, has_gpu, xl)
-    if not peers:
-        return cases
-    return tuple(
-        case if case.contenders == _LOOPS else replace(case, contenders=case.contenders + PEERS) for case in cases
-    )
+    if peers:
+        cases = tuple(
+            case if case.contenders == _LOOPS else replace(case, contenders=case.contenders + PEERS) for case in cases
+        )
+    if only:
+        cases = tuple(
+            replace(case, contenders=tuple(name for name in case.contenders if name in {BASELINE, *only}))
+            for case in cases
+            if set(only) & set(case.contenders)
+        )
+    return cases
 
 
 def _grid(name: str, has_gpu: bool, xl: bool) -> tuple[Case, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import shutil
@@ -19,13 +20,14 @@ from transformers import GPT2Config
 from benchmarks import machine
 from benchmarks.cases import Case, grid
 from benchmarks.command.checkout import ROOT, SAFE, saved_commit_info, settings_in_environment
-from benchmarks.contenders import Files
+from benchmarks.contenders import KINDS, Files
 from benchmarks.measuring.measure import measure
 from benchmarks.measuring.measurement import Measurement, Say
 from benchmarks.test_speed import NOT_MEASURED
 from gptloop import export
 from gptloop.checkpoint.hub import download
 from gptloop.checkpoint.seeded import random_model
+from gptloop.values import shown
 
 COMMIT = pytest.StashKey[dict[str, Any]]()
 
@@ -43,9 +45,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--peers", action="store_true", help="add CTranslate2, OpenVINO and JAX, which the extra peers installs"
     )
+    group.addoption(
+        "--contenders",
+        type=_contenders,
+        default=(),
+        metavar="NAMES",
+        help="of each case only these, separated by commas; the baseline is one in any case",
+    )
     group.addoption("--threads", type=int, help="threads of one product, for every contender (default: torch's choice)")
     group.addoption("--pretrained", action="store_true", help="published weights from the hub instead of seeded ones")
     group.addoption("--xl", action="store_true", help="add gpt2-xl, 6.2 GB of weights for each contender")
+
+
+def _contenders(names: str) -> tuple[str, ...]:
+    """Of an option; those that no grid has are refused."""
+    given = tuple(name.strip() for name in names.split(","))
+    if unknown := [name for name in given if name not in KINDS]:
+        raise argparse.ArgumentTypeError(f"must be of {', '.join(KINDS)}, got {shown(unknown[0])}")
+    return given
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -63,7 +80,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     option = metafunc.config.getoption
     parameters = [
         pytest.param(case, name, id=f"{case.size}-{case.workload.id}-{name}", marks=[pytest.mark.smoke] * case.smoke)
-        for case in grid(option("--grid"), has_gpu=machine.has_gpu(), xl=option("--xl"), peers=option("--peers"))
+        for case in grid(
+            option("--grid"),
+            has_gpu=machine.has_gpu(),
+            xl=option("--xl"),
+            peers=option("--peers"),
+            only=option("--contenders"),
+        )
         for name in case.runs
     ]
     metafunc.parametrize(("case", "contender"), parameters)

@@ -21,6 +21,7 @@ import onnxruntime as ort
 from benchmarks.workloads import Workload
 from gptloop.exporter.exported import read_exported
 from gptloop.graph.blocks import block_bounds
+from gptloop.graph.prompt_attention import chunk_bounds
 from gptloop.graph.variants.products import (
     BLOCK,
     EARLIER,
@@ -142,7 +143,14 @@ class AttentionProducts(Call):
             for start, end in itertools.pairwise(block_bounds(workload.max_new_tokens - 1))
             for t in range(end - start)
         ]
-        prefill = session([PROMPT], [{"B": B, ROWS: P, LAST_ROWS: 1, prompt: P}])
+        # Of the last layer, one position attends, once to all: here to what is before each chunk's end, a little more.
+        chunks = [{"B": B, ROWS: end - start, LAST_ROWS: 1, prompt: end} for start, end in itertools.pairwise(chunk_bounds(P))]
+        of_prompts = session([PROMPT], chunks)
         decode = session([PROMPT, EARLIER, BLOCK], sizes)
         steps = [functools.partial(decode.run, index) for index in range(len(sizes))]
-        super().__init__(functools.partial(prefill.run, 0), steps)
+
+        def prefill() -> None:
+            for index in range(len(chunks)):
+                of_prompts.run(index)
+
+        super().__init__(prefill, steps)

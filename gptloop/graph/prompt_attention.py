@@ -5,6 +5,7 @@ Knows shapes and the KV cache, not weights.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import onnx_ir as ir
@@ -64,6 +65,12 @@ class Chunks(NamedTuple):
     def positions(self, op: OpBuilder) -> ir.Value:
         """int64 [1], as many as the chunks have: P, and what the last one has too much."""
         return op.Mul(self.number, self.length)
+
+
+def chunk_bounds(P: int) -> list[int]:
+    """The tokens, from 0, at which the chunks of a prompt begin that is all there is, and in the end P."""
+    length = math.ceil(P / math.ceil(P / CHUNK))
+    return [*range(0, P, length), P]
 
 
 def _ceil_div(op: OpBuilder, x: ir.Value, by: ir.Value | int) -> ir.Value:

@@ -154,3 +154,11 @@ def test_peers_join_where_more_than_the_loops_run(name):
     for case, more in zip(plain, with_peers, strict=True):
         added = () if case.contenders == ("torch", "onnx", "onnx_int8") else PEERS
         assert more.contenders == case.contenders + added
+
+
+def test_contenders_can_be_chosen_and_the_baseline_stays():
+    chosen = grid("full", has_gpu=False, xl=False, peers=True, only=("onnx_int8", "jax"))
+    assert {case.contenders for case in chosen} == {("torch", "onnx_int8", "jax")}
+    assert len(chosen) == len(grid("full", has_gpu=False, xl=False))
+    with_bf16 = grid("cpu", has_gpu=False, xl=False, only=("torch_bf16",))
+    assert [(case.group, case.contenders) for case in with_bf16] == [("gpt2 1x1", ("torch", "torch_bf16"))]

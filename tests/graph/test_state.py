@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 from calls import CALL, PADDED, PROMPTS, RESULTS, RUNTIMES, SOME_ENDS, assert_close, assert_equal, random_ids
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from other_runtimes import OpenVinoLoop, ReferenceLoop
 
@@ -43,18 +43,22 @@ def test_a_generation_in_calls_is_that_of_one_call_to_the_last_bit(model, sizes,
 
 
 EVERYTHING = {"attention_mask": PADDED, "eos_token_id": SOME_ENDS, "num_return_sequences": 2, "repetition_penalty": 1.3}
+WITHIN_A_BLOCK_AND_AT_ITS_END = [3, 2, 4]
+FEW = settings(max_examples=6)  # a call takes these runtimes up to a second
 
 
-@pytest.mark.parametrize("call", [{}, EVERYTHING], ids=["plain", "everything"])
 @pytest.mark.parametrize("runtime", RUNTIMES[1:])
-def test_on_other_runtimes_as_well(open_model, precision, runtime, call):
-    """Cut within a block and at its end."""
+@FEW
+@given(sizes=st.lists(st.integers(1, 9), min_size=2, max_size=4), call=CALLS)
+@example(sizes=WITHIN_A_BLOCK_AND_AT_ITS_END, call={})
+@example(sizes=WITHIN_A_BLOCK_AND_AT_ITS_END, call=EVERYTHING)
+def test_on_other_runtimes_as_well(open_model, precision, runtime, sizes, call):
     if runtime is OpenVinoLoop and precision == "int8":
         pytest.skip(
             "OpenVINO 2026.4 converts no QuantizeLinear by row where the state is an input, and so of unknown rank"
         )
     other = open_model(precision, runtime)
-    found, expected = other.in_calls([3, 2, 4], PROMPTS, **call), other.call(PROMPTS, **call, max_new_tokens=9)
+    found, expected = other.in_calls(sizes, PROMPTS, **call), other.call(PROMPTS, **call, max_new_tokens=sum(sizes))
     if runtime is ReferenceLoop:  # 1e-6 was seen in fp32: equal shapes are not enough for numpy to sum in one order
         assert_close(found, expected, precision)
         np.testing.assert_array_equal(found[names.ENDED], expected[names.ENDED])

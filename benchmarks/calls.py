@@ -1,0 +1,131 @@
+"""`python -m benchmarks.calls`: the same tokens asked for in several ways.
+
+Streamed in blocks against in one call; prompts of unequal lengths sorted by length against in the order of the input.
+gpt2 with seeded random weights, interleaved rounds. Writes one JSON file with all rounds; five minutes on two cores, and
+a quarter of an hour with `--precision fp32`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.command.checkout import ROOT, commit_info
+from benchmarks.contenders import arguments, prompt_ids
+from benchmarks.machine.cores import core_pass
+from benchmarks.machine.description import facts
+from benchmarks.timing.clocks import interleave
+from benchmarks.workloads import CANDIDATES, ONE_ROW, PROMPTS, Workload
+from gptloop import OnnxLoop, export
+from gptloop.checkpoint.seeded import random_model
+from gptloop.report.disk import write_files
+from gptloop.runtime.batches import ROWS, left_padded
+from gptloop.runtime.completer import Completer
+
+BLOCKS = (1, 4, 8, 32)
+STREAMED = ((ONE_ROW, 15), (PROMPTS, 9), (CANDIDATES, 5))  # with the rounds of each
+RAGGED_PROMPTS, SHORTEST, LONGEST, RAGGED_NEW, RAGGED_ROUNDS = 256, 8, 500, 32, 2
+
+Call = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Ways to ask for the same tokens; the first is what the others are compared with."""
+
+    name: str
+    rounds: int
+    ways: Mapping[str, Call]
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.calls", description=__doc__.split("\n\n")[1])
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the JSON file to write")
+    parser.add_argument("--precision", choices=("fp32", "int8"), default="int8", help="of the model (default: int8)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of one product")
+    parser.add_argument("--size", default="gpt2", help="a published size (default: gpt2)")
+    parser.add_argument("--rounds", type=int, help="of every case, instead of its own number")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)  # which `facts` reads
+    commit = commit_info(ROOT)
+    with tempfile.TemporaryDirectory() as folder:
+        path = export(random_model(options.size), Path(folder) / "model.onnx", precision=options.precision)
+        loop = OnnxLoop(path, device="cpu", threads=options.threads)
+        rows = [row for case in cases(loop) for row in measure(case, options.rounds or case.rounds)]
+    what = {"size": options.size, "weights": "random", "precision": options.precision}
+    saved = {"gptloop_kind": "calls", "machine": facts(), "commit": commit, **what, "rows": rows}
+    write_files(options.output.parent, {options.output.name: (json.dumps(saved, indent=1) + "\n").encode()})
+    print("\n".join(table(rows)))
+
+
+def cases(loop: OnnxLoop) -> Iterator[Case]:
+    """All that is measured."""
+    for workload, rounds in STREAMED:
+        ids = prompt_ids(workload, loop.bounds.vocab_size)
+        yield Case(workload.title, rounds, streams(loop, ids, workload))
+    first, of_block = streams_firsts(loop, prompt_ids(ONE_ROW, loop.bounds.vocab_size))
+    yield Case("first token, one row", STREAMED[0][1], {"generate": first, "block 8": of_block})
+    yield Case(f"{RAGGED_PROMPTS} prompts of {SHORTEST} to {LONGEST} tokens", RAGGED_ROUNDS, ragged(loop))
+
+
+def streams(loop: OnnxLoop, ids: np.ndarray[Any, Any], workload: Workload) -> dict[str, Call]:
+    """A workload in one call, and in blocks."""
+    call = arguments(workload, workload.max_new_tokens, greedy=False)
+
+    def streamed(block: int) -> Call:
+        return lambda: list(loop.stream(ids, block=block, **call))
+
+    return {"generate": lambda: loop.generate(ids, **call)} | {f"block {k}": streamed(k) for k in BLOCKS}
+
+
+def streams_firsts(loop: OnnxLoop, ids: np.ndarray[Any, Any]) -> tuple[Call, Call]:
+    """A call for one token, and the first block of 8 of a stream."""
+    call = arguments(ONE_ROW, ONE_ROW.max_new_tokens, greedy=False)
+    return (lambda: loop.generate(ids, **call | {"max_new_tokens": 1}), lambda: next(loop.stream(ids, block=8, **call)))
+
+
+def ragged(loop: OnnxLoop) -> dict[str, Call]:
+    """Prompts of unequal lengths, as many at once as there may be rows, and as `Completer` puts them together."""
+    rng = np.random.default_rng(0)
+    lengths = rng.permutation(np.linspace(SHORTEST, LONGEST, RAGGED_PROMPTS).round().astype(int))
+    prompts = [rng.integers(0, loop.bounds.vocab_size, length).tolist() for length in lengths]
+    call: dict[str, Any] = {"max_new_tokens": RAGGED_NEW, "temperature": 1.0, "top_k": 50, "seed": 0}
+
+    def in_order() -> None:
+        for start in range(0, len(prompts), ROWS):
+            ids, mask = left_padded(prompts[start : start + ROWS])
+            loop.generate(ids, attention_mask=mask, **call | {"seed": start})
+
+    return {"in input order": in_order, "sorted": lambda: list(Completer(loop).complete(prompts, decode=False, **call))}
+
+
+def measure(case: Case, rounds: int) -> list[dict[str, Any]]:
+    """A row for each way, with its rounds."""
+    for way in case.ways.values():
+        way()
+    times, _ = interleave(case.ways, rounds, core_pass)
+    return [{"case": case.name, "way": way, "rounds_s": seconds} for way, seconds in times.items()]
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Each way's median, and its rounds over those of its case's first way: median and range."""
+    first: dict[str, list[float]] = {}
+    for row in rows:
+        seconds = row["rounds_s"]
+        ratios = [own / other for own, other in zip(seconds, first.setdefault(row["case"], seconds), strict=True)]
+        spread = f"{statistics.median(ratios):.3f} [{min(ratios):.2f}-{max(ratios):.2f}]"
+        yield f"{row['case']:<34} {row['way']:<16} {statistics.median(seconds):8.3f} s  {spread}"
+
+
+if __name__ == "__main__":
+    main()

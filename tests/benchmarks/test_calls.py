@@ -1,0 +1,44 @@
+"""`python -m benchmarks.calls`: what it saves and prints, at a tiny size."""
+
+import json
+import sys
+
+import pytest
+
+from benchmarks import calls
+from gptloop.checkpoint import seeded
+
+
+@pytest.fixture
+def saved(tmp_path, monkeypatch, capsys):
+    size = {"n_layer": 1, "n_embd": 16, "n_head": 2, "vocab_size": 97, "n_positions": 640}
+    monkeypatch.setitem(seeded.SIZES, "gpt2", size)
+    monkeypatch.setattr(calls, "RAGGED_PROMPTS", 6)
+    path = tmp_path / "calls.json"
+    monkeypatch.setattr(sys, "argv", ["calls", "--output", str(path), "--rounds", "3"])
+    calls.main()
+    return json.loads(path.read_text()), capsys.readouterr().out
+
+
+def test_every_round_of_every_way_is_saved(saved):
+    run, _ = saved
+    assert run["gptloop_kind"] == "calls"
+    assert {"cpu", "cpu_features", "threads", "versions"} <= run["machine"].keys()
+    assert len(run["commit"]["id"]) == 40
+    streamed = ["generate", *(f"block {block}" for block in calls.BLOCKS)]
+    assert [row["way"] for row in run["rows"]] == [*streamed * 3, "generate", "block 8", "in input order", "sorted"]
+    assert all(len(row["rounds_s"]) == 3 and min(row["rounds_s"]) > 0 for row in run["rows"])
+
+
+def test_ways_are_compared_with_the_first_of_their_case():
+    rows = [
+        {"case": "a", "way": "generate", "rounds_s": [1.0, 2.0, 4.0]},
+        {"case": "a", "way": "block 1", "rounds_s": [2.0, 3.0, 4.0]},
+        {"case": "b", "way": "generate", "rounds_s": [5.0, 5.0, 5.0]},
+    ]
+    found = [" ".join(line.split()) for line in calls.table(rows)]
+    assert found == [
+        "a generate 2.000 s 1.000 [1.00-1.00]",
+        "a block 1 3.000 s 1.500 [1.00-2.00]",
+        "b generate 5.000 s 1.000 [1.00-1.00]",
+    ]
