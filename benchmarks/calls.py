@@ -1,8 +1,8 @@
 """`python -m benchmarks.calls`: the same tokens asked for in several ways.
 
 Streamed in blocks against in one call; prompts of unequal lengths sorted by length against in the order of the input.
-gpt2 with seeded random weights, interleaved rounds. Writes one JSON file with all rounds; five minutes on two cores, and
-a quarter of an hour with `--precision fp32`.
+gpt2 with seeded random weights, interleaved rounds. Writes one JSON file with all rounds; seven minutes on two cores,
+and twice that with `--precision fp32`.
 """
 
 from __future__ import annotations

@@ -207,9 +207,7 @@ def full_grid(sizes: tuple[str, ...] = FULL_SIZES) -> tuple[Case, ...]:
     return (CPU_GRID[0], *cases)
 
 
-def grid(
-    name: str, *, has_gpu: bool, xl: bool, peers: bool = False, only: Collection[str] = ()
-) -> tuple[Case, ...]:
+def grid(name: str, *, has_gpu: bool, xl: bool, peers: bool = False, only: Collection[str] = ()) -> tuple[Case, ...]:
     """The cases of one run.
 
     Args:

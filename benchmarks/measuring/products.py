@@ -144,7 +144,9 @@ class AttentionProducts(Call):
             for t in range(end - start)
         ]
         # Of the last layer, one position attends, once to all: here to what is before each chunk's end, a little more.
-        chunks = [{"B": B, ROWS: end - start, LAST_ROWS: 1, prompt: end} for start, end in itertools.pairwise(chunk_bounds(P))]
+        chunks = [
+            {"B": B, ROWS: end - start, LAST_ROWS: 1, prompt: end} for start, end in itertools.pairwise(chunk_bounds(P))
+        ]
         of_prompts = session([PROMPT], chunks)
         decode = session([PROMPT, EARLIER, BLOCK], sizes)
         steps = [functools.partial(decode.run, index) for index in range(len(sizes))]
