@@ -14,7 +14,12 @@ import pandas as pd
 from gptloop.report.disk import read_text, write_files
 from gptloop.report.errors import ReportError
 from gptloop.report.markdown import escape
-from gptloop.report.results import newest_machine, records_markdown, results_markdown
+from gptloop.report.results import (
+    newest_machine,
+    other_machines_markdown,
+    records_markdown,
+    results_markdown,
+)
 from gptloop.report.text import hardware_text
 
 RESULTS, RECORDS = "results", "records"
@@ -23,7 +28,7 @@ _NO_BRACKETS = str.maketrans("[]", "()")
 
 
 def results_block(compared: pd.DataFrame, folder: Path, page: Path) -> str:
-    """One chart and the table of results, as a page shows them.
+    """One chart and the table of results of the machine that has the newest run, and what others come to.
 
     Args:
         compared: The frame of `compare.compare_cases`, of the newest run of each case.
@@ -35,7 +40,8 @@ def results_block(compared: pd.DataFrame, folder: Path, page: Path) -> str:
     way = os.path.relpath(folder.resolve() / "charts", page.resolve().parent)
     chart = f"{urllib.parse.quote(Path(way).as_posix())}/speedup-{machine.slug}.svg"
     alt = f"Speedup over the KV-cached PyTorch loop by model size, on {hardware_text(machine)}"
-    return f"![{escape(alt.translate(_NO_BRACKETS))}]({chart})\n\n{results_markdown(cases)}"
+    parts = [f"![{escape(alt.translate(_NO_BRACKETS))}]({chart})", results_markdown(cases)]
+    return "\n\n".join(filter(None, [*parts, other_machines_markdown(compared)]))
 
 
 def records_block(history: pd.DataFrame) -> str:

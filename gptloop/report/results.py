@@ -27,7 +27,7 @@ from gptloop.report.text import (
     workload_text,
 )
 
-MOST_ROWS = 8
+MOST_ROWS, MOST_OTHERS = 8, 3
 
 _FIRST_SIZE = "gpt2"
 _OWN = (CANDIDATE, f"{CANDIDATE}_int8")
@@ -70,7 +70,7 @@ def results_markdown(cases: pd.DataFrame) -> str:
     columns = sorted(precisions, key=precision_rank)
     headers = ["size", "workload", *(f"{contender_title(CANDIDATE)}, {precision}" for precision in columns)]
     headers += [f"TTFT, {precision}" for precision in columns]
-    headers += [contender_title(BASELINE), "best peer", "machine", "date"]
+    headers += [contender_title(BASELINE), "best peer", "date"]
     lines = [
         [
             work[0]["size"],
@@ -79,13 +79,36 @@ def results_markdown(cases: pd.DataFrame) -> str:
             *(_ttft_cell(work, precision) for precision in columns),
             _time_cell(_row(work, BASELINE)),
             _peer_cell(work),
-            hardware_text(work[0]["machine"]),
             f"{work[0]['datetime']:%Y-%m-%d}",
         ]
         for work in shown
     ]
-    shown_table = table(headers, lines, "ll" + "r" * (2 * len(columns) + 2) + "ll")
+    shown_table = table(headers, lines, "ll" + "r" * (2 * len(columns) + 2) + "l")
     return f"{shown_table}\n\n{_grounds(pd.DataFrame.from_records(rows))}"
+
+
+def other_machines_markdown(compared: pd.DataFrame) -> str:
+    """Our speedups over the PyTorch loop on the machines that have no newest run, a list item each, the newest first.
+
+    Args:
+        compared: The frame of `compare.compare_cases`, of the newest run of each case.
+
+    Returns:
+        At most `MOST_OTHERS` items; nothing where there is one machine.
+    """
+    newest = newest_machine(compared)["fingerprint"].iloc[0]
+    own = compared[(compared["fingerprint"] != newest) & compared["contender"].isin(_OWN) & compared["speedup"].notna()]
+    machines = [of for _, of in own.groupby("fingerprint", sort=False)]
+    machines.sort(key=lambda of: of["datetime"].max(), reverse=True)
+    items = []
+    for of in machines[:MOST_OTHERS]:
+        ranges = (
+            f"{ratio_text(rows['speedup'].min())} to {ratio_text(rows['speedup'].max())} in {precision}"
+            for precision, rows in sorted(of.groupby("precision"), key=lambda pair: precision_rank(pair[0]))
+        )
+        words = f"{hardware_text(of['machine'].iloc[0])}, {of['datetime'].max():%Y-%m-%d}: {', '.join(ranges)}"
+        items.append(f"- {escape(words)}")
+    return "\n".join(["Speedups over the PyTorch loop on other machines, all cases:", "", *items]) if items else ""
 
 
 def records_markdown(compared: pd.DataFrame) -> str:

@@ -12,7 +12,14 @@ from gptloop.report.compare import compare_cases
 from gptloop.report.errors import ReportError
 from gptloop.report.notes import read_notes
 from gptloop.report.pages import RECORDS, RESULTS, records_block, results_block, with_block
-from gptloop.report.results import MOST_ROWS, newest_machine, records_markdown, results_markdown
+from gptloop.report.results import (
+    MOST_OTHERS,
+    MOST_ROWS,
+    newest_machine,
+    other_machines_markdown,
+    records_markdown,
+    results_markdown,
+)
 from gptloop.report.runs import newest_cases, newest_machines, read_runs
 from gptloop.report.summary import summary_markdown
 from gptloop.report.trend import find_trends
@@ -72,12 +79,11 @@ def test_fp32_and_int8_of_one_run_are_one_row_beside_the_best_peer(tmp_path):
     assert lines(results_markdown(cases)) == [
         [
             *("size", "workload", "ONNX loop, fp32", "ONNX loop, int8", "TTFT, fp32", "TTFT, int8"),
-            *("PyTorch loop", "best peer", "machine", "date"),
+            *("PyTorch loop", "best peer", "date"),
         ],
         [
             *("gpt2", "8 prompts", "1.10 s, 2.00x", "550 ms, 4.00x", "100 ms, 2.00x", "50.0 ms, 4.00x"),
-            *("2.20 s", "CTranslate2: 1.50 s"),
-            *("CPU Intel(R) Xeon(R) Processor, 2 threads", "2026-11-22"),
+            *("2.20 s", "CTranslate2: 1.50 s", "2026-11-22"),
         ],
     ]
 
@@ -115,6 +121,18 @@ def test_the_rows_are_of_the_machine_with_the_newest_run_and_of_each_case_s_newe
         ("8 prompts", "1.60 s, 1.25x", "2026-11-23"),
     ]
     assert "NVIDIA" not in results_markdown(newest_machine(frame))
+
+
+def test_other_machines_are_a_line_each_with_the_range_of_their_cases(tmp_path):
+    faster = [benchmark("torch", (2.0,) * 3, workload="1x1"), benchmark("onnx", (0.5,) * 3, workload="1x1")]
+    for number in range(MOST_OTHERS + 1):
+        other = machine(cpu=f"CPU {number}", threads=1)
+        run_ = run(*pair(), *faster, machine=other, at=f"2026-11-1{number}T00:00:00+00:00")
+        save(tmp_path, run_, f"m/000{number}_run.json")
+    save(tmp_path, run(*pair(), at=LATER), "m/0009_run.json")
+    items = other_machines_markdown(compare_cases(newest_cases(read_runs(tmp_path)))).splitlines()[2:]
+    assert items == [f"- CPU CPU {number}, 1 thread, 2026-11-1{number}: 2.00x to 4.00x in fp32" for number in (3, 2, 1)]
+    assert other_machines_markdown(compared(tmp_path / "alone", *pair())) == ""
 
 
 def test_the_grounds_are_stated(tmp_path):
