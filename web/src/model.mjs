@@ -1,0 +1,130 @@
+// An exported file in a runtime of JavaScript: onnxruntime-web, or onnxruntime-node. One module for both, which get it
+// as `ort`.
+//
+// A generation runs in blocks. Each is one call of the graph, which goes on from what the call before has left:
+// present_* are the next call's past_* (gptloop/graph/state.py says what they hold).
+
+import { checkRefused, feedsOf } from "./feeds.mjs";
+import { readModel } from "./onnx.mjs";
+
+const RESULTS = ["sequences", "logprobs", "raw_logprobs", "ended", "refused"];
+
+export class Model {
+  /**
+   * @param {Object} ort the runtime
+   * @param {Uint8Array} bytes the .onnx file
+   * @param {function(string): Promise<Uint8Array>} read reads a file beside it by its name
+   * @param {Object} options of the session
+   * @returns {Promise<Model>}
+   */
+  static async open(ort, bytes, read, options = {}) {
+    const { metadata, config, data, required } = readModel(bytes);
+    const externalData = await Promise.all(data.map(async (path) => ({ path, data: await read(path) })));
+    // It would warn of initializers that are of no use, which cost nothing.
+    const session = await ort.InferenceSession.create(required, { logSeverityLevel: 3, ...options, externalData });
+    return new Model(ort, session, metadata, config);
+  }
+
+  constructor(ort, session, metadata, config) {
+    this.metadata = metadata;
+    this.config = config;
+    this.Tensor = ort.Tensor;
+    this.session = session;
+  }
+
+  /** Ids that end a text, none where the configuration's are outside the vocabulary. */
+  get eosTokenIds() {
+    return [this.config.eos_token_id ?? []].flat().filter((id) => id >= 0 && id < this.config.vocab_size);
+  }
+
+  /**
+   * New tokens while they are generated: rows of tokens, of log-probabilities under the distribution that they were
+   * drawn from and under the model's own, and whether each row has ended. The candidates of a prompt are adjacent.
+   *
+   * @param {number[][]} prompts token ids, of any lengths
+   * @param {Object} settings as feeds.mjs has them; `block` is how many new tokens of a row come at once
+   * @yields {{tokens: number[][], logprobs: number[][], raw_logprobs: number[][], ended: boolean[]}}
+   */
+  async *stream(prompts, { block = 8, ...settings } = {}) {
+    const { Tensor } = this;
+    const whole = feedsOf(Tensor, this.config, prompts, settings);
+    const N = Number(whole.max_new_tokens.data[0]);
+    const dims = [prompts.length, Number(whole.num_return_sequences.data[0])];
+    let past = this.#nothing();
+    const rows = Array.from({ length: dims[0] * dims[1] }, () => []);
+    for (let G = 0; G < N; G = rows[0].length) {
+      const size = Math.min(block, N - G);
+      const outputs = await this.#run({ ...whole, ...past, ...this.#ofBlock(size, G + size < N) });
+      const found = resultsOf(outputs);
+      found.tokens.forEach((tokens, row) => rows[row].push(...tokens));
+      yield found;
+      if (found.ended.every(Boolean)) return;
+      if (G + size < N) past = this.#after(outputs, past, rows, dims);
+    }
+  }
+
+  /** All of `stream` at once, in one call of the graph unless `block` says how many tokens come at once. */
+  async generate(prompts, settings = {}) {
+    const whole = { tokens: [], logprobs: [], raw_logprobs: [], ended: [] };
+    for await (const found of this.stream(prompts, { block: Infinity, ...settings })) {
+      for (const name of ["tokens", "logprobs", "raw_logprobs"]) {
+        whole[name] = found[name].map((more, row) => [...(whole[name][row] ?? []), ...more]);
+      }
+      whole.ended = found.ended;
+    }
+    return whole;
+  }
+
+  #ofBlock(size, goesOn) {
+    return {
+      max_new_tokens: new this.Tensor("int64", BigInt64Array.of(BigInt(size)), [1]),
+      return_state: new this.Tensor("bool", Uint8Array.of(goesOn), [1]),
+    };
+  }
+
+  async #run(inputs) {
+    const goesOn = inputs.return_state.data[0];
+    const state = goesOn ? this.session.outputNames.filter((name) => name.startsWith("present_")) : [];
+    const outputs = await this.session.run(inputs, [...RESULTS, ...state]);
+    checkRefused([...outputs.refused.data].map(Number));
+    return outputs;
+  }
+
+  /** What a generation starts from: inputs that past_sizes, 0 each, says not to read. */
+  #nothing() {
+    const optional = this.session.inputMetadata.filter(({ name }) => name.startsWith("past_"));
+    return Object.fromEntries(optional.map(({ name, type, shape }) => [name, this.#zeros(type, shape)]));
+  }
+
+  #zeros(type, shape) {
+    const dims = shape.map((size) => (typeof size === "number" && size > 0 ? size : 1));
+    const kinds = { int64: BigInt64Array, bool: Uint8Array, float32: Float32Array };
+    return new this.Tensor(type, new kinds[type](dims.reduce((product, size) => product * size, 1)), dims);
+  }
+
+  /** The next call's inputs. Where a call has completed no block of steps, past_rows hold on. */
+  #after(outputs, past, rows, dims) {
+    const next = { ...past, past_ended: outputs.ended };
+    for (const [name, tensor] of Object.entries(outputs)) {
+      const holdsOn = name.startsWith("present_rows") && tensor.dims[3] === 0;
+      if (name.startsWith("present_") && !holdsOn) next[name.replace("present", "past")] = tensor;
+    }
+    const [L, G] = [next["past_prompt.0.key"].dims[3], rows[0].length];
+    const E = outputs["present_rows.0.key"].dims[3] || Number(past.past_sizes.data[2]);
+    next.past_sizes = new this.Tensor("int64", BigInt64Array.from([L, G, E], BigInt), [3]);
+    next.past_sequences = new this.Tensor("int64", BigInt64Array.from(rows.flat(), BigInt), [...dims, G]);
+    return next;
+  }
+}
+
+/** Outputs [B, R, ...] as rows. */
+function resultsOf({ sequences, logprobs, raw_logprobs, ended }) {
+  const N = sequences.dims[2];
+  const rows = (data) => Array.from({ length: ended.data.length }, (_, row) => [...data.slice(row * N, (row + 1) * N)]);
+  return {
+    tokens: rows(sequences.data).map((row) => row.map(Number)),
+    logprobs: rows(logprobs.data),
+    raw_logprobs: rows(raw_logprobs.data),
+    ended: [...ended.data].map(Boolean),
+  };
+}
