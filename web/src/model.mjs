@@ -32,9 +32,9 @@ export class Model {
     this.session = session;
   }
 
-  /** Ids that end a text, none where the configuration's are outside the vocabulary. */
-  get eosTokenIds() {
-    return [this.config.eos_token_id ?? []].flat().filter((id) => id >= 0 && id < this.config.vocab_size);
+  /** Ids that the configuration has under a name such as eos_token_id, but for those outside the vocabulary. */
+  known(name) {
+    return [this.config[name] ?? []].flat().filter((id) => id >= 0 && id < this.config.vocab_size);
   }
 
   /**

@@ -47,6 +47,9 @@ function ready({ source, precision, n_positions, vocab_size, text, ends, threads
   byId("model").textContent = `${source} in ${precision}: ${facts.join(", ")}. It runs in this tab; nothing leaves it.`;
   byId("loading").hidden = true;
   if (!text) byId("prompt-label").textContent = "Prompt, as token ids such as 464, 3139";
+  form.elements.max_new_tokens.max = n_positions - 1;
+  form.elements.top_k.max = vocab_size;
+  form.elements.top_k.value = Math.min(50, vocab_size);
   byId("end-of-text").disabled = !ends;
   byId("end-of-text").checked = ends;
   all.disabled = false;
@@ -96,18 +99,17 @@ function card(number) {
   return article;
 }
 
-function fill(article, { ids, text, pieces, logprobs, raw_logprobs, ended }) {
+function fill(article, { ids, text, pieces, logprobs, raw_logprobs }) {
   const sum = (values) => values.reduce((total, value) => total + value, 0);
-  article.querySelector(".new").textContent = ended ? text : text.replace(/\uFFFD+$/, ""); // a character's first bytes
+  article.querySelector(".new").textContent = text;
   article.querySelector(".drawn").textContent = signed(sum(logprobs));
   article.querySelector(".raw").textContent = signed(sum(raw_logprobs));
   article.querySelector(".mean").textContent = `${signed(sum(raw_logprobs) / ids.length)} of ${ids.length}`;
   article.dataset.raw = sum(raw_logprobs);
-  article.dataset.ended = ended;
   const body = article.querySelector("tbody");
   for (let index = body.rows.length; index < ids.length; index++) {
     const row = body.insertRow();
-    for (const value of [ids[index], quoted(pieces[index]), signed(logprobs[index]), signed(raw_logprobs[index])]) {
+    for (const value of [ids[index], JSON.stringify(pieces[index]).slice(1, -1), signed(logprobs[index]), signed(raw_logprobs[index])]) {
       row.insertCell().textContent = value;
     }
   }
@@ -115,10 +117,6 @@ function fill(article, { ids, text, pieces, logprobs, raw_logprobs, ended }) {
 
 function signed(value) {
   return value.toFixed(4).replace("-", "\u2212");
-}
-
-function quoted(piece) {
-  return piece === undefined ? "" : JSON.stringify(piece).slice(1, -1);
 }
 
 function megabytes(bytes) {

@@ -31,7 +31,7 @@ async function load() {
   const { gptloop_tokenizer: name, gptloop_source: source, gptloop_precision: precision } = model.metadata;
   if (name) tokenizer = new Tokenizer(JSON.parse(new TextDecoder().decode(await read(name))), {});
   const { n_positions, vocab_size } = model.config;
-  const ready = { source, precision, n_positions, vocab_size, text: Boolean(name), ends: model.eosTokenIds.length > 0 };
+  const ready = { source, precision, n_positions, vocab_size, text: Boolean(name), ends: model.known("eos_token_id").length > 0 };
   self.postMessage({ ready: { ...ready, threads: ort.env.wasm.numThreads } });
 }
 
@@ -70,42 +70,45 @@ async function* chunks(body) {
 async function generate(prompt, { endOfText, ...settings }) {
   stopped = false;
   const ids = tokenizer ? encoded(prompt) : idsOf(prompt);
-  if (endOfText) settings.eos_token_id = model.eosTokenIds;
+  const ends = endOfText ? model.known("eos_token_id") : [];
   self.postMessage({ prompt: ids.length });
   const rows = [];
-  for await (const found of model.stream([ids], { block: BLOCK, ...settings })) {
+  for await (const found of model.stream([ids], { block: BLOCK, eos_token_id: ends, ...settings })) {
     found.tokens.forEach((tokens, row) => {
-      rows[row] ??= { ids: [], logprobs: [], raw_logprobs: [], ended: false };
-      append(rows[row], tokens, found.logprobs[row], found.raw_logprobs[row], endOfText, settings.eos_token_id ?? []);
+      rows[row] ??= { ids: [], pieces: [], logprobs: [], raw_logprobs: [], ended: false };
+      append(rows[row], tokens, found.logprobs[row], found.raw_logprobs[row], ends);
     });
-    self.postMessage({ block: rows.map(shown) });
+    self.postMessage({ block: rows.map((row) => shown(row, false)) });
     await new Promise((resolve) => setTimeout(resolve)); // so that a {stop} is heard
     if (stopped) break;
   }
+  self.postMessage({ block: rows.map((row) => shown(row, true)) });
   self.postMessage({ done: { stopped } });
 }
 
 /** What follows the end of a row is padding. */
-function append(row, tokens, logprobs, raw_logprobs, endOfText, ends) {
+function append(row, tokens, logprobs, raw_logprobs, ends) {
   for (let index = 0; index < tokens.length && !row.ended; index++) {
     row.ids.push(tokens[index]);
+    row.pieces.push(tokenizer ? decoded([tokens[index]]) : "");
     row.logprobs.push(logprobs[index]);
     row.raw_logprobs.push(raw_logprobs[index]);
     row.ended = ends.includes(tokens[index]);
   }
 }
 
-function shown(row) {
-  const { ids, ended } = row;
-  const text = tokenizer ? decoded(ended ? ids.slice(0, -1) : ids) : ids.join(", ");
-  return { ...row, text, pieces: tokenizer ? ids.map((id) => decoded([id])) : [] };
+/** With its text, whose last character may lack bytes that are still to come. */
+function shown(row, last) {
+  if (!tokenizer) return { ...row, text: row.ids.join(", ") };
+  const text = decoded(row.ended ? row.ids.slice(0, -1) : row.ids);
+  return { ...row, text: last || row.ended ? text : text.replace(/\uFFFD+$/, "") };
 }
 
 function encoded(text) {
   const ids = tokenizer.encode(text).ids;
-  const [start] = [model.config.bos_token_id ?? []].flat();
-  if (!ids.length && start === undefined) throw new Error("the prompt is empty, and the model has no start of text");
-  return ids.length ? ids : [start];
+  const starts = model.known("bos_token_id");
+  if (!ids.length && !starts.length) throw new Error("the prompt is empty, and the model has no start of text");
+  return ids.length ? ids : starts.slice(0, 1);
 }
 
 function decoded(ids) {
