@@ -79,7 +79,6 @@ class PageServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: PageServer
-    server_version, sys_version = "gptloop", ""
     timeout = IDLE_S
 
     def do_GET(self) -> None:
@@ -120,6 +119,10 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {**HEADERS, "Content-Type": type_, "Content-Length": str(size)}.items():
             self.send_header(name, value)
         self.end_headers()
+
+    def version_string(self) -> str:
+        """Without Python's version."""
+        return "gptloop"
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: the command has said where it is, and the browser says what is missing."""

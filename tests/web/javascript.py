@@ -35,12 +35,17 @@ def run_in_node(runtime: str, file: Path, calls: list[dict[str, Any]], *, script
     """What a script says of each call.
 
     Args:
-        runtime: "web" or "node".
+        runtime: "web" or "node", or "path": onnxruntime-node, which opens the file itself.
         file: The model.
         calls: `prompts` and `settings` each.
         script: In this folder.
     """
-    command = [node(f"onnxruntime-{runtime}"), str(HERE / script), runtime, str(file)]
+    command = [
+        node("onnxruntime-web" if runtime == "web" else "onnxruntime-node"),
+        str(HERE / script),
+        runtime,
+        str(file),
+    ]
     done = subprocess.run(
         command, input=json.dumps(calls, default=str), capture_output=True, text=True, timeout=120, check=False
     )

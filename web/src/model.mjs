@@ -18,10 +18,26 @@ export class Model {
    * @returns {Promise<Model>}
    */
   static async open(ort, bytes, read, options = {}) {
-    const { metadata, config, data, required } = readModel(bytes);
+    const { metadata, config, data, runnable } = readModel(bytes);
     const externalData = await Promise.all(data.map(async (path) => ({ path, data: await read(path) })));
     // It would warn of initializers that are of no use, which cost nothing.
-    const session = await ort.InferenceSession.create(required, { logSeverityLevel: 3, ...options, externalData });
+    const session = await ort.InferenceSession.create(runnable(), { logSeverityLevel: 3, ...options, externalData });
+    return new Model(ort, session, metadata, config);
+  }
+
+  /**
+   * The file as it is, for onnxruntime-node: it computes faster than what `open` gives, and cannot go on from a state, so
+   * that a generation is one call.
+   *
+   * @param {Object} ort the runtime
+   * @param {string} path of the .onnx file
+   * @param {Uint8Array} bytes of it
+   * @param {Object} options of the session
+   * @returns {Promise<Model>}
+   */
+  static async openPath(ort, path, bytes, options = {}) {
+    const { metadata, config } = readModel(bytes);
+    const session = await ort.InferenceSession.create(path, { logSeverityLevel: 3, ...options });
     return new Model(ort, session, metadata, config);
   }
 
@@ -46,20 +62,23 @@ export class Model {
    * @yields {{tokens: number[][], logprobs: number[][], raw_logprobs: number[][], ended: boolean[]}}
    */
   async *stream(prompts, { block = 8, ...settings } = {}) {
-    const { Tensor } = this;
-    const whole = feedsOf(Tensor, this.config, prompts, settings);
+    const whole = feedsOf(this.Tensor, this.config, prompts, settings);
     const N = Number(whole.max_new_tokens.data[0]);
+    if (block < N && !this.session.inputNames.includes("past_sizes")) {
+      throw new Error(`block must be max_new_tokens ${N} for a file that is opened as it is, got ${block}`);
+    }
     const dims = [prompts.length, Number(whole.num_return_sequences.data[0])];
-    let past = this.#nothing();
     const rows = Array.from({ length: dims[0] * dims[1] }, () => []);
+    let past = this.#nothing();
     for (let G = 0; G < N; G = rows[0].length) {
       const size = Math.min(block, N - G);
-      const outputs = await this.#run({ ...whole, ...past, ...this.#ofBlock(size, G + size < N) });
+      const goesOn = G + size < N;
+      const outputs = await this.#run({ ...whole, ...past, max_new_tokens: this.#int64([size], 1) }, goesOn);
       const found = resultsOf(outputs);
       found.tokens.forEach((tokens, row) => rows[row].push(...tokens));
       yield found;
       if (found.ended.every(Boolean)) return;
-      if (G + size < N) past = this.#after(outputs, past, rows, dims);
+      if (goesOn) past = this.#after(outputs, past, rows, dims);
     }
   }
 
@@ -75,19 +94,19 @@ export class Model {
     return whole;
   }
 
-  #ofBlock(size, goesOn) {
-    return {
-      max_new_tokens: new this.Tensor("int64", BigInt64Array.of(BigInt(size)), [1]),
-      return_state: new this.Tensor("bool", Uint8Array.of(goesOn), [1]),
-    };
-  }
-
-  async #run(inputs) {
-    const goesOn = inputs.return_state.data[0];
-    const state = goesOn ? this.session.outputNames.filter((name) => name.startsWith("present_")) : [];
-    const outputs = await this.session.run(inputs, [...RESULTS, ...state]);
+  /** Outputs by name, those that the next call goes on from among them where there is one. */
+  async #run(inputs, goesOn) {
+    const { inputNames, outputNames } = this.session;
+    const return_state = new this.Tensor("bool", Uint8Array.of(goesOn), [1]);
+    const asked = inputNames.includes("return_state") ? { ...inputs, return_state } : inputs;
+    const state = goesOn ? outputNames.filter((name) => name.startsWith("present_")) : [];
+    const outputs = await this.session.run(asked, [...RESULTS, ...state]);
     checkRefused([...outputs.refused.data].map(Number));
     return outputs;
+  }
+
+  #int64(values, ...dims) {
+    return new this.Tensor("int64", BigInt64Array.from(values, BigInt), dims);
   }
 
   /** What a generation starts from: inputs that past_sizes, 0 each, says not to read. */
@@ -111,8 +130,8 @@ export class Model {
     }
     const [L, G] = [next["past_prompt.0.key"].dims[3], rows[0].length];
     const E = outputs["present_rows.0.key"].dims[3] || Number(past.past_sizes.data[2]);
-    next.past_sizes = new this.Tensor("int64", BigInt64Array.from([L, G, E], BigInt), [3]);
-    next.past_sequences = new this.Tensor("int64", BigInt64Array.from(rows.flat(), BigInt), [...dims, G]);
+    next.past_sizes = this.#int64([L, G, E], 3);
+    next.past_sequences = this.#int64(rows.flat(), ...dims, G);
     return next;
   }
 }

@@ -1,14 +1,23 @@
-// An exported file's bytes: what it says of itself, and the same file with all of its inputs required.
+// An exported file's bytes: what it says of itself, and the same graph as ONNX Runtime for JavaScript (1.30) can run it
+// from memory. It differs in two things.
 //
-// onnxruntime-web and onnxruntime-node know no input that has a default: the one refuses it, the other passes over it
-// without a word. Without the initializers that are the defaults, the same inputs are required, and are taken.
+// Inputs with a default are required. onnxruntime-web refuses one that is fed, and onnxruntime-node passes over it
+// without a word; without the initializers that are the defaults, both take it.
+//
+// Weights stand in the main graph alone. A file has those of the steps once more in the Loop's body (`Repeated` of
+// gptloop/graph/weights.py says what for), as the same bytes of the data file, and what is handed over in memory is
+// found for the main graph's only.
 //
 // Knows protobuf's wire format and some fields of onnx.proto; no runtime.
 
 const MODEL_GRAPH = 7;
 const MODEL_METADATA = 14; // of key and value
+const GRAPH_NODE = 1;
 const GRAPH_INITIALIZER = 5;
 const GRAPH_INPUT = 11;
+const NODE_INPUT = 1;
+const NODE_ATTRIBUTE = 5;
+const ATTRIBUTE_GRAPHS = [6, 11];
 const VALUE_NAME = 1;
 const TENSOR_NAME = 8;
 const TENSOR_EXTERNAL_DATA = 13; // of key and value
@@ -21,11 +30,12 @@ const BYTES = 2;
 const FIXED32 = 5;
 
 const decoder = new TextDecoder();
+const encoder = new TextEncoder();
 
 /**
  * @param {Uint8Array} bytes the .onnx file
- * @returns {{metadata: Object<string, string>, config: Object, data: string[], required: Uint8Array}} its metadata,
- *   the model's configuration, the names of its data files, and the file without defaults of inputs
+ * @returns {{metadata: Object<string, string>, config: Object, data: string[], runnable: function(): Uint8Array}} its
+ *   metadata, the model's configuration, the names of its data files, and the file that can be run
  * @throws {Error} if it is no file that gptloop has exported
  */
 export function readModel(bytes) {
@@ -34,16 +44,59 @@ export function readModel(bytes) {
     const metadata = Object.fromEntries(fields.filter((field) => field.number === MODEL_METADATA).map(entryOf));
     const config = JSON.parse(metadata.gptloop_config);
     const graph = fields.find((field) => field.number === MODEL_GRAPH);
-    const parts = [...fieldsOf(graph.content)];
-    const inputs = new Set(parts.filter((part) => part.number === GRAPH_INPUT).map((part) => textOf(part, VALUE_NAME)));
-    const tensors = parts.filter((part) => part.number === GRAPH_INITIALIZER);
-    const defaults = new Set(tensors.filter((tensor) => inputs.has(textOf(tensor, TENSOR_NAME))));
-    const required = joined(parts.filter((part) => !defaults.has(part)).map((part) => part.whole));
-    const whole = fields.flatMap((field) => (field === graph ? [header(MODEL_GRAPH, required), required] : [field.whole]));
-    return { metadata, config, data: [...new Set(tensors.flatMap(locationsOf))], required: joined(whole) };
+    const tensors = initializersOf(graph);
+    const runnable = () => joined(fields.map((field) => (field === graph ? mainGraph(graph, tensors) : field.whole)));
+    return { metadata, config, data: [...new Set(tensors.flatMap(locationsOf))], runnable };
   } catch (error) {
     throw new Error(`this is no file that gptloop has exported (${error.message})`);
   }
+}
+
+function mainGraph(graph, tensors) {
+  const parts = [...fieldsOf(graph.content)];
+  const inputs = new Set(parts.filter((part) => part.number === GRAPH_INPUT).map((part) => textOf(part, VALUE_NAME)));
+  const known = new Map(tensors.map((tensor) => [contentOf(tensor), textOf(tensor, TENSOR_NAME)]));
+  return field(MODEL_GRAPH, parts.flatMap((part) => {
+    if (part.number === GRAPH_NODE) return withoutRepeated(part, known, new Map());
+    const isDefault = part.number === GRAPH_INITIALIZER && inputs.has(textOf(part, TENSOR_NAME));
+    return isDefault ? [] : part.whole;
+  }));
+}
+
+/** A node whose subgraphs read the main graph's tensors in place of their own of the same content. */
+function withoutRepeated(node, known, renamed) {
+  return field(node.number, [...fieldsOf(node.content)].map((part) => {
+    if (part.number === NODE_INPUT) {
+      const name = renamed.get(decoder.decode(part.content));
+      return name === undefined ? part.whole : field(NODE_INPUT, [encoder.encode(name)]);
+    }
+    return part.number === NODE_ATTRIBUTE ? attribute(part, known, renamed) : part.whole;
+  }));
+}
+
+function attribute(part, known, renamed) {
+  return field(part.number, [...fieldsOf(part.content)].map((value) =>
+    ATTRIBUTE_GRAPHS.includes(value.number) ? subgraph(value, known, renamed) : value.whole));
+}
+
+function subgraph(graph, known, around) {
+  const repeated = initializersOf(graph).filter((tensor) => locationsOf(tensor).length);
+  const renamed = new Map(around);
+  for (const tensor of repeated) renamed.set(textOf(tensor, TENSOR_NAME), known.get(contentOf(tensor)));
+  return field(graph.number, [...fieldsOf(graph.content)].flatMap((part) => {
+    if (part.number === GRAPH_NODE) return withoutRepeated(part, known, renamed);
+    return part.number === GRAPH_INITIALIZER && locationsOf(part).length ? [] : part.whole;
+  }));
+}
+
+function initializersOf(graph) {
+  return [...fieldsOf(graph.content)].filter((part) => part.number === GRAPH_INITIALIZER);
+}
+
+/** All of a tensor but its name, as text to compare. */
+function contentOf(tensor) {
+  const named = (part) => part.number === TENSOR_NAME;
+  return locationsOf(tensor).length ? String(joined([...fieldsOf(tensor.content)].filter((part) => !named(part)).map((part) => part.whole))) : "";
 }
 
 function locationsOf(tensor) {
@@ -94,14 +147,15 @@ function varint(bytes, at) {
   }
 }
 
-/** Key and length of a field with these bytes. */
-function header(number, content) {
-  const bytes = [];
+/** A field with these parts, in bytes. */
+function field(number, parts) {
+  const content = joined(parts);
+  const header = [];
   for (let value of [number * 8 + BYTES, content.length]) {
-    for (; value >= 128; value = Math.floor(value / 128)) bytes.push((value % 128) + 128);
-    bytes.push(value);
+    for (; value >= 128; value = Math.floor(value / 128)) header.push((value % 128) + 128);
+    header.push(value);
   }
-  return Uint8Array.from(bytes);
+  return joined([Uint8Array.from(header), content]);
 }
 
 function joined(parts) {
