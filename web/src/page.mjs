@@ -45,6 +45,7 @@ function progress({ name, loaded, total }) {
 function ready({ source, precision, n_positions, vocab_size, text, ends, threads }) {
   const facts = [`${n_positions} positions`, `${vocab_size} tokens`, `${threads} thread${threads > 1 ? "s" : ""}`];
   byId("model").textContent = `${source} in ${precision}: ${facts.join(", ")}. It runs in this tab; nothing leaves it.`;
+  document.title = `${source} in ${precision}`;
   byId("loading").hidden = true;
   if (!text) byId("prompt-label").textContent = "Prompt, as token ids such as 464, 3139";
   form.elements.max_new_tokens.max = n_positions - 1;
@@ -104,12 +105,13 @@ function fill(article, { ids, text, pieces, logprobs, raw_logprobs }) {
   article.querySelector(".new").textContent = text;
   article.querySelector(".drawn").textContent = signed(sum(logprobs));
   article.querySelector(".raw").textContent = signed(sum(raw_logprobs));
-  article.querySelector(".mean").textContent = `${signed(sum(raw_logprobs) / ids.length)} of ${ids.length}`;
+  article.querySelector(".mean").textContent = `${signed(sum(raw_logprobs) / ids.length)}, ${ids.length} tokens`;
   article.dataset.raw = sum(raw_logprobs);
   const body = article.querySelector("tbody");
   for (let index = body.rows.length; index < ids.length; index++) {
     const row = body.insertRow();
-    for (const value of [ids[index], JSON.stringify(pieces[index]).slice(1, -1), signed(logprobs[index]), signed(raw_logprobs[index])]) {
+    const piece = JSON.stringify(pieces[index]).slice(1, -1);
+    for (const value of [ids[index], piece, signed(logprobs[index]), signed(raw_logprobs[index])]) {
       row.insertCell().textContent = value;
     }
   }
