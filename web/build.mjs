@@ -20,4 +20,5 @@ await mkdir(join(folder, "lib"), { recursive: true });
 for (const library of LIBRARIES) {
   await cp(join(here, "node_modules", library), join(folder, "lib", basename(library)));
 }
+await cp(join(here, "node_modules/@huggingface/tokenizers/LICENSE"), join(folder, "lib", "tokenizers.LICENSE"));
 await cp(join(here, "src"), folder, { recursive: true });

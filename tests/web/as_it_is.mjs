@@ -1,5 +1,5 @@
-// node as_it_is.mjs web|node FILE: what a runtime says to the bytes of a file as they are, and to an input that the file
-// has a default for: "passed over" where it takes neither notice nor offence.
+// node as_it_is.mjs web|node FILE: what a runtime says to the bytes of a file as they are, and to an input that the
+// file has a default for: "passed over" where it takes neither notice nor offence.
 
 import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";

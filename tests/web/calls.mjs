@@ -1,5 +1,5 @@
-// node calls.mjs web|node|path FILE: runs the calls on standard input, a JSON list of {prompts, settings}, with a file in
-// onnxruntime-web or onnxruntime-node (path: opened as it is), and prints a list of what came, or of {error}.
+// node calls.mjs web|node|path FILE: runs the calls on standard input, a JSON list of {prompts, settings}, with a file
+// in onnxruntime-web or onnxruntime-node (path: opened as it is), and prints a list of what came, or of {error}.
 
 import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";

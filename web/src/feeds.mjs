@@ -101,8 +101,8 @@ function checkLengths(config, prompts, P, N) {
   if (!prompts.length || prompts.some((ids) => !ids.length)) throw new Error("a prompt must have at least 1 token");
   const [count] = wholes("max_new_tokens", [N]);
   if (count < 1n || P + Number(count) > config.n_positions) {
-    const most = config.n_positions - P;
-    throw new Error(`max_new_tokens must be 1 to ${most}, which ${P} tokens of prompt leave of ${config.n_positions}, got ${N}`);
+    const left = `${config.n_positions - P}, which ${P} tokens of prompt leave of ${config.n_positions}`;
+    throw new Error(`max_new_tokens must be 1 to ${left}, got ${N}`);
   }
 }
 
@@ -122,7 +122,9 @@ function perPrompt(Tensor, config, given, B) {
 function seedsOf(seed, B) {
   const [first, ...more] = wholes("seed", [seed].flat());
   const seeds = more.length ? [first, ...more] : Array.from({ length: B }, (_, prompt) => first + BigInt(prompt));
-  if (seeds.length !== B) throw new Error(`seed must be one number or one for each of ${B} prompts, got ${seeds.length}`);
+  if (seeds.length !== B) {
+    throw new Error(`seed must be one number or one for each of ${B} prompts, got ${seeds.length}`);
+  }
   if (seeds.some((one) => one < 0n || one > MAX_INT64)) throw new Error(`seed must be 0 to 2^63 - 1, got ${seed}`);
   return seeds;
 }

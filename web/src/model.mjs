@@ -21,13 +21,14 @@ export class Model {
     const { metadata, config, data, runnable } = readModel(bytes);
     const externalData = await Promise.all(data.map(async (path) => ({ path, data: await read(path) })));
     // It would warn of initializers that are of no use, which cost nothing.
-    const session = await ort.InferenceSession.create(runnable(), { logSeverityLevel: 3, ...options, externalData });
+    const all = { logSeverityLevel: 3, ...options, externalData };
+    const session = await ort.InferenceSession.create(runnable(), all);
     return new Model(ort, session, metadata, config);
   }
 
   /**
-   * The file as it is, for onnxruntime-node: it computes faster than what `open` gives, and cannot go on from a state, so
-   * that a generation is one call.
+   * The file as it is, for onnxruntime-node: faster than what `open` gives, but it cannot go on from a state, so that a
+   * generation is one call.
    *
    * @param {Object} ort the runtime
    * @param {string} path of the .onnx file

@@ -55,38 +55,42 @@ export function readModel(bytes) {
 function mainGraph(graph, tensors) {
   const parts = [...fieldsOf(graph.content)];
   const inputs = new Set(parts.filter((part) => part.number === GRAPH_INPUT).map((part) => textOf(part, VALUE_NAME)));
-  const known = new Map(tensors.map((tensor) => [contentOf(tensor), textOf(tensor, TENSOR_NAME)]));
-  return field(MODEL_GRAPH, parts.flatMap((part) => {
+  const stored = tensors.filter((tensor) => locationsOf(tensor).length);
+  const known = new Map(stored.map((tensor) => [contentOf(tensor), textOf(tensor, TENSOR_NAME)]));
+  const kept = parts.flatMap((part) => {
     if (part.number === GRAPH_NODE) return withoutRepeated(part, known, new Map());
     const isDefault = part.number === GRAPH_INITIALIZER && inputs.has(textOf(part, TENSOR_NAME));
     return isDefault ? [] : part.whole;
-  }));
+  });
+  return message(MODEL_GRAPH, kept);
 }
 
 /** A node whose subgraphs read the main graph's tensors in place of their own of the same content. */
 function withoutRepeated(node, known, renamed) {
-  return field(node.number, [...fieldsOf(node.content)].map((part) => {
-    if (part.number === NODE_INPUT) {
-      const name = renamed.get(decoder.decode(part.content));
-      return name === undefined ? part.whole : field(NODE_INPUT, [encoder.encode(name)]);
-    }
-    return part.number === NODE_ATTRIBUTE ? attribute(part, known, renamed) : part.whole;
-  }));
+  const parts = [...fieldsOf(node.content)].map((part) => {
+    if (part.number === NODE_ATTRIBUTE) return attribute(part, known, renamed);
+    const name = part.number === NODE_INPUT ? renamed.get(decoder.decode(part.content)) : undefined;
+    return name === undefined ? part.whole : message(NODE_INPUT, [encoder.encode(name)]);
+  });
+  return message(node.number, parts);
 }
 
 function attribute(part, known, renamed) {
-  return field(part.number, [...fieldsOf(part.content)].map((value) =>
-    ATTRIBUTE_GRAPHS.includes(value.number) ? subgraph(value, known, renamed) : value.whole));
+  const values = [...fieldsOf(part.content)].map((value) =>
+    ATTRIBUTE_GRAPHS.includes(value.number) ? subgraph(value, known, renamed) : value.whole,
+  );
+  return message(part.number, values);
 }
 
 function subgraph(graph, known, around) {
-  const repeated = initializersOf(graph).filter((tensor) => locationsOf(tensor).length);
-  const renamed = new Map(around);
-  for (const tensor of repeated) renamed.set(textOf(tensor, TENSOR_NAME), known.get(contentOf(tensor)));
-  return field(graph.number, [...fieldsOf(graph.content)].flatMap((part) => {
+  const tensors = initializersOf(graph).map((tensor) => [textOf(tensor, TENSOR_NAME), known.get(contentOf(tensor))]);
+  const repeated = new Map(tensors.filter(([, name]) => name !== undefined));
+  const renamed = new Map([...around, ...repeated]);
+  const kept = [...fieldsOf(graph.content)].flatMap((part) => {
     if (part.number === GRAPH_NODE) return withoutRepeated(part, known, renamed);
-    return part.number === GRAPH_INITIALIZER && locationsOf(part).length ? [] : part.whole;
-  }));
+    return part.number === GRAPH_INITIALIZER && repeated.has(textOf(part, TENSOR_NAME)) ? [] : part.whole;
+  });
+  return message(graph.number, kept);
 }
 
 function initializersOf(graph) {
@@ -95,8 +99,8 @@ function initializersOf(graph) {
 
 /** All of a tensor but its name, as text to compare. */
 function contentOf(tensor) {
-  const named = (part) => part.number === TENSOR_NAME;
-  return locationsOf(tensor).length ? String(joined([...fieldsOf(tensor.content)].filter((part) => !named(part)).map((part) => part.whole))) : "";
+  const others = [...fieldsOf(tensor.content)].filter((part) => part.number !== TENSOR_NAME);
+  return String(joined(others.map((part) => part.whole)));
 }
 
 function locationsOf(tensor) {
@@ -148,7 +152,7 @@ function varint(bytes, at) {
 }
 
 /** A field with these parts, in bytes. */
-function field(number, parts) {
+function message(number, parts) {
   const content = joined(parts);
   const header = [];
   for (let value of [number * 8 + BYTES, content.length]) {

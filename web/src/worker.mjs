@@ -31,8 +31,9 @@ async function load() {
   const { gptloop_tokenizer: name, gptloop_source: source, gptloop_precision: precision } = model.metadata;
   if (name) tokenizer = new Tokenizer(JSON.parse(new TextDecoder().decode(await read(name))), {});
   const { n_positions, vocab_size } = model.config;
-  const ready = { source, precision, n_positions, vocab_size, text: Boolean(name), ends: model.known("eos_token_id").length > 0 };
-  self.postMessage({ ready: { ...ready, threads: ort.env.wasm.numThreads } });
+  const ends = model.known("eos_token_id").length > 0;
+  const about = { source, precision, n_positions, vocab_size, text: Boolean(name), ends };
+  self.postMessage({ ready: { ...about, threads: ort.env.wasm.numThreads } });
 }
 
 /** As many as the address asks for (?threads=2), or half of the processors; one where the browser shares no memory. */
