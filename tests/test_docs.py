@@ -19,9 +19,9 @@ from gptloop.cli import main
 ROOT = Path(__file__).parents[1]
 README, USAGE = ROOT / "README.md", ROOT / "docs" / "usage.md"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-FOLDERS = ("gptloop", "benchmarks", "tests", "docs", "deploy", "reports", ".github", ".ci")
+FOLDERS = ("gptloop", "benchmarks", "tests", "docs", "deploy", "web", "reports", ".github", ".ci")
 # What a command that stands beside the name writes.
-WRITTEN = {"reports/gpu-baseline.json", "reports/change.json", "reports/gpu/*.json"}
+WRITTEN = {"reports/gpu-baseline.json", "reports/change.json", "reports/gpu/*.json", "gptloop/web/page"}
 README_LINES = 180
 
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -134,7 +134,7 @@ def options(text: str) -> set[str]:
     return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", text)) - {"-h", "--help"}
 
 
-@pytest.mark.parametrize("command", ["export", "generate", "bench", "evaluate", "inspect", "serve-config"])
+@pytest.mark.parametrize("command", ["export", "generate", "bench", "evaluate", "inspect", "serve-config", "web"])
 def test_every_option_of_a_command_is_documented_and_no_other(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "1000")  # so that no option is broken in two
     with pytest.raises(SystemExit):

@@ -1,4 +1,4 @@
-"""The command line: `gptloop export`, `generate`, `batch`, `bench`, `evaluate`, `inspect` and `serve-config`.
+"""The command line: `gptloop` with the name of a command.
 
 Parses and prints; the work is elsewhere. One module a command; `ending` has the exit codes.
 """
@@ -18,6 +18,7 @@ from gptloop.cli.export import add_export
 from gptloop.cli.generate import add_generate
 from gptloop.cli.inspect import add_inspect
 from gptloop.cli.serve_config import add_serve_config
+from gptloop.cli.web import add_web
 from gptloop.console import one_line
 
 
@@ -68,4 +69,5 @@ def _parser() -> _Parser:
     )
     add_inspect(commands.add_parser("inspect", help="print a model file's metadata, sizes and node counts"))
     add_serve_config(commands.add_parser("serve-config", help="write a model repository for Triton's ONNX Runtime"))
+    add_web(commands.add_parser("web", help="serve a model file to this machine's browser, which runs it"))
     return parser

@@ -29,15 +29,22 @@ def opener(browser: Browser, file: Path) -> Callable[..., Page]:
     """Opens a file as a page."""
 
     def open_(*, width: int = 1200, height: int = 900, scheme: str = "light", scripts: bool = True) -> Page:
-        page = browser.new_page(
-            viewport={"width": width, "height": height}, color_scheme=scheme, java_script_enabled=scripts
+        page = listened_to(
+            browser.new_page(
+                viewport={"width": width, "height": height}, color_scheme=scheme, java_script_enabled=scripts
+            )
         )
-        page.said = []
-        page.on("console", lambda message: page.said.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: page.said.append(f"error: {error}"))
-        page.on("request", lambda request: page.said.append(f"request: {request.url}"))
         page.goto(file.as_uri())
         assert page.said.pop(0) == f"request: {file.as_uri()}"
         return page
 
     return open_
+
+
+def listened_to(page: Page) -> Page:
+    """The page, with `said`."""
+    page.said = []
+    page.on("console", lambda message: page.said.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: page.said.append(f"error: {error}"))
+    page.on("request", lambda request: page.said.append(f"request: {request.url}"))
+    return page
