@@ -126,9 +126,9 @@ def test_pytest_benchmark_compare_reads_the_saved_file(saved_run, tmp_path):
     assert medians == {"test_generate[torch]": 2.5, "test_generate[onnx]": 1.25}
 
 
-def pytest_benchmarks(*options: str, **environment: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "pytest", "benchmarks", "-q", "-p", "no:cacheprovider", *options]
-    return subprocess.run(command, cwd=ROOT, env=os.environ | environment, check=False, capture_output=True, text=True)
+def pytest_benchmarks(*options: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "pytest", ROOT / "benchmarks", "-q", "-p", "no:cacheprovider", *options]
+    return subprocess.run(command, cwd=cwd, env=os.environ | environment, check=False, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(
@@ -136,8 +136,10 @@ def pytest_benchmarks(*options: str, **environment: str) -> subprocess.Completed
     [(False, "Benchmark machine_info is different"), (True, "the saved run is from another machine")],
 )
 def test_a_run_is_compared_with_that_of_another_machine_and_a_warning_is_shown(saved_run, elsewhere, words):
-    storage = saved_run.parents[1] if elsewhere else ROOT / "reports"
-    done = pytest_benchmarks("-k", "no-such", "--benchmark-compare", f"--benchmark-storage=file://{storage}")
+    """Which pytest-benchmark cannot word where the saved runs are not below the working directory."""
+    storage = saved_run.parents[1]
+    compare = ("-k", "no-such", "--benchmark-compare", f"--benchmark-storage=file://{storage}")
+    done = pytest_benchmarks(*compare, cwd=ROOT if elsewhere else storage.parent)
     assert "INTERNALERROR" not in done.stdout + done.stderr
     assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
     assert words in done.stdout + done.stderr

@@ -167,7 +167,7 @@ def test_an_empty_stop_text_is_refused(trained, run):
 
 def test_ids_and_biases_are_options_too(trained, run):
     prompt = trained.tokenizer(PROMPT)["input_ids"]
-    biases = {(50,): 6, (50, 51): 9}
+    biases = {(50,): 30, (50, 51): 9}  # 50 whatever the model says
     call = {
         "sequence_bias": biases,
         "no_repeat_ngram_size": 1,
@@ -183,7 +183,7 @@ def test_ids_and_biases_are_options_too(trained, run):
         **call,
     )
     options = ["--no-repeat-ngram-size", 1, "--suppress-tokens", "30,31", "--bad-words-ids", "40,41"]
-    options += ["--bad-words-ids", "42", "--sequence-bias", "50=6", "--sequence-bias", "50,51=9"]
+    options += ["--bad-words-ids", "42", "--sequence-bias", "50=30", "--sequence-bias", "50,51=9"]
     (found,) = json_of(
         run(trained.path, PROMPT, *options, "--max-new-tokens", 9, "--seed", 3, "--temperature", 1.5, "--json")
     )
