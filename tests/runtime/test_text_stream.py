@@ -95,7 +95,7 @@ def test_several_candidates_come_by_line_with_their_numbers(trained, run):
 @pytest.mark.parametrize("stream", [(), ("--stream",)])
 def test_a_command_ends_when_its_time_is_up(trained, run, stream):
     # So much work that the timer's thread gets a turn before the first block ends, on a busy machine as well.
-    work = ["-n", 64, "--top-k", 0, "--max-new-tokens", 50]
+    work = ["-n", 64, "--top-k", 0, "--max-new-tokens", 50, "--seed", 1]
     out, err, code = run(trained.path, PROMPT, "--timeout", "0.000001", "--no-eos", *work, *stream)
     assert (out.strip(), code) == ("", 2)
     assert err == "gptloop: error: the call was ended after timeout_s 1e-06\n"
