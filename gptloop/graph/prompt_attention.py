@@ -77,15 +77,15 @@ def chunk_bounds(P: int) -> list[int]:
 
 def newest_first(op: OpBuilder, x_BP: ir.Value) -> ir.Value:
     """The prompts' tokens in the order that they attend in, and a 0 behind an odd number of them: int64 [B, P]."""
-    odd = op.Mod(op.Shape(x_BP, start=1, end=2), [2])
-    return op.Pad(op.Slice(x_BP, [-1], [-END], [1], [-1]), op.Concat([0], odd, axis=0), None, [1])
+    B, P = op.Shape(x_BP, start=0, end=1), op.Shape(x_BP, start=1, end=2)
+    padding = op.Expand(0, op.Concat(B, op.Mod(P, [2]), axis=0))  # CUDA has no Pad of integers
+    return op.Concat(op.Slice(x_BP, [-1], [-END], [1], [-1]), padding, axis=1)
 
 
 def causal_mask(op: OpBuilder, padding_B11L: ir.Value, queries: ir.Value, dtype: ir.DataType) -> ir.Value:
     """[B, 1, queries, L]: added to the scores of the newest tokens, int64 [1]; rows beyond all tokens see the last."""
-    L = op.Shape(padding_B11L, start=3, end=4)
-    of_query = op.Min(op.Unsqueeze(op.Range(0, op.Squeeze(queries), 1), [1]), op.Sub(L, 1))
-    of_key = op.Range(0, op.Squeeze(L), 1)
+    of_key = op.Range(0, op.Squeeze(op.Shape(padding_B11L, start=3, end=4)), 1)
+    of_query = op.Min(op.Unsqueeze(op.Range(0, op.Squeeze(queries), 1), [1]), op.Slice(of_key, [-1], [END], [0]))
     future = op.Where(op.Less(of_key, of_query), NEVER, 0.0)
     return op.Add(typed(op, future, dtype), padding_B11L)
 
