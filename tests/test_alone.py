@@ -15,8 +15,8 @@ from gptloop import OnnxLoop, export
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 POSITIONS = 768
-# Around what matters: products of one row take keys by four, others in blocks of 256, chunks have 128.
-EDGES = [1, 2, 3, 4, 5, 127, 128, 129, 131, 255, 256, 257, 259, 384, 385, 511, 513, 640]
+# Around what matters: products of one row take keys by four, others in blocks of 256, chunks have 64.
+EDGES = [1, 2, 3, 4, 5, 63, 64, 65, 67, 127, 128, 129, 131, 255, 256, 257, 259, 319, 320, 321, 511, 513, 640]
 LENGTHS = st.one_of(st.sampled_from(EDGES), st.integers(1, 700))
 
 

@@ -22,7 +22,7 @@ END = 2**31 - 1  # of a Slice to the end
 # Tokens of a prompt that attend in one piece, at most. The products, the mask and the softmax of a piece go over what
 # its newest token sees, so that of the square of a long prompt half is never computed. They are counted from a prompt's
 # end and all have this length, so that a token's sums begin at the same place whatever stands before the prompt.
-CHUNK = 128
+CHUNK = 64
 
 
 class PrefillShapes(NamedTuple):
