@@ -35,7 +35,8 @@ class Prompts(NamedTuple):
     def of(cls, op: OpBuilder, caches: list[PromptCache], attention_mask: ir.Value, dtype: ir.DataType) -> Prompts:
         """From int64 [B, P]."""
         lengths_B1 = op.ReduceSum(attention_mask, [1], keepdims=1)
-        return cls(caches, padding_mask(op, newest_first(op, attention_mask), dtype), lengths_B1)
+        (mask_BP,) = newest_first(op, attention_mask)
+        return cls(caches, padding_mask(op, mask_BP, dtype), lengths_B1)
 
     def tokens(self, op: OpBuilder) -> ir.Value:
         """How many of each prompt have K and V: int64 [1]."""
@@ -63,11 +64,10 @@ def prefill(
     Returns:
         Logits [B, V] after each prompt, and what the decode steps read.
     """
-    padding_B11P = padding_mask(op, newest_first(op, attention_mask), transformer.dtype)
     # As Hugging Face derives them: counted from a prompt's first token; padding's own do not matter.
     positions_BP = op.Max(op.Sub(op.CumSum(attention_mask, 1), 1), 0)
-    ids_BP, positions_BP = (newest_first(op, x) for x in (input_ids, positions_BP))
-    P = op.Shape(ids_BP, start=1, end=2)
+    ids_BP, mask_BP, positions_BP = newest_first(op, input_ids, attention_mask, positions_BP)
+    padding_B11P, P = padding_mask(op, mask_BP, transformer.dtype), op.Shape(ids_BP, start=1, end=2)
     if past:
         P = op.Where(op.Greater(call.L, 0), op.Sub(call.P, call.L), P)
         ids_BP, positions_BP = (op.Slice(x, [0], P, [1]) for x in (ids_BP, positions_BP))

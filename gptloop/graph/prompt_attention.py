@@ -75,11 +75,11 @@ def chunk_bounds(P: int) -> list[int]:
     return [*range(0, P, CHUNK), P]
 
 
-def newest_first(op: OpBuilder, x_BP: ir.Value) -> ir.Value:
-    """The prompts' tokens in the order that they attend in, and a 0 behind an odd number of them: int64 [B, P]."""
-    B, P = op.Shape(x_BP, start=0, end=1), op.Shape(x_BP, start=1, end=2)
+def newest_first(op: OpBuilder, *of_tokens: ir.Value) -> list[ir.Value]:
+    """Values of the prompts' tokens, int64 [B, P] each, in the order that they attend in; a 0 behind an odd number."""
+    B, P = op.Shape(of_tokens[0], start=0, end=1), op.Shape(of_tokens[0], start=1, end=2)
     padding = op.Expand(0, op.Concat(B, op.Mod(P, [2]), axis=0))  # CUDA has no Pad of integers
-    return op.Concat(op.Slice(x_BP, [-1], [-END], [1], [-1]), padding, axis=1)
+    return [op.Concat(op.Slice(x_BP, [-1], [-END], [1], [-1]), padding, axis=1) for x_BP in of_tokens]
 
 
 def causal_mask(op: OpBuilder, padding_B11L: ir.Value, queries: ir.Value, dtype: ir.DataType) -> ir.Value:
