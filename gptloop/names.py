@@ -47,13 +47,13 @@ ENDED = "ended"  # bool [B, R], whether a row has come to its end
 # is true: inputs with a default. K and V of layer l are `past_prompt.l.key` and so on. input_ids and
 # attention_mask hold all of a prompt, whose first L tokens have K and V; where G is not 0, that must be all of it.
 PAST_SIZES = "past_sizes"  # int64 [3]: L, G and E, so much of the inputs below is read
-PAST_PROMPT = "past_prompt"  # key [B or 1, H, d, L], value [B or 1, H, L, d]
+PAST_PROMPT = "past_prompt"  # key [B or 1, H, d, L], value [B or 1, H, L, d]; the newest of the L tokens first
 PAST_ROWS = "past_rows"  # key and value [B, H, R, E, d], of the blocks of steps that are complete
 PAST_BLOCK = "past_block"  # key and value [B, H, R, G - 1 - E, d], of the one that is not
 PAST_SEQUENCES = "past_sequences"  # int64 [B, R, G], what the rows have generated
 PAST_ENDED = "past_ended"  # bool [B, R]
 RETURN_STATE = "return_state"  # bool [1]; without it the outputs below are of no use
-PRESENT_PROMPT = "present_prompt"  # key [B, H, d, P], value [B, H, P, d]
+PRESENT_PROMPT = "present_prompt"  # key [B, H, d, P], value [B, H, P, d]; the newest token first
 PRESENT_ROWS = "present_rows"  # key and value [B, H, R, E, d]; E is 0 where no block was completed: past_rows hold on
 PRESENT_BLOCK = "present_block"  # key and value [B, H, R, C, d]
 

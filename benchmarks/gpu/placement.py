@@ -45,7 +45,7 @@ KERNELS: Mapping[tuple[str, str], Set[int]] = {
         "CumSum Greater GreaterOrEqual Less LessOrEqual": _FLOATS | _WIDE,
         "Equal": _FLOATS | _WIDE | _BOOL,
         "Erf Gelu Gemm LayerNormalization MatMul Relu Sigmoid Softmax Sum Tanh": _FLOATS | _BF16,
-        "Ceil Floor Log LogSoftmax ReduceLogSumExp Sqrt": _FLOATS,
+        "Ceil Floor Log LogSoftmax ReduceLogSum ReduceLogSumExp Sqrt": _FLOATS,
         "ArgMax": _FLOATS,
         "GatherND": _FLOATS | _BF16 | _BOOL | {TensorProto.INT64},
         "MatMulInteger": {TensorProto.INT8},
@@ -70,7 +70,10 @@ KERNELS: Mapping[tuple[str, str], Set[int]] = {
 # Which input carries the data, where it is not the first.
 _DATA = {"Where": 1}
 # Inputs that the CUDA kernel reads on the CPU: shapes, axes, sizes, conditions.
-_SECOND = "CumSum Expand Pad ReduceLogSumExp ReduceMax ReduceMin ReduceSum Reshape Split Squeeze Tile TopK Unsqueeze"
+_SECOND = (
+    "CumSum Expand Pad ReduceLogSum ReduceLogSumExp ReduceMax ReduceMin ReduceSum "
+    "Reshape Split Squeeze Tile TopK Unsqueeze"
+)
 _HOST_INPUTS: dict[str, set[int]] = {
     **{name: {1} for name in _SECOND.split()},
     "Slice": {1, 2, 3, 4},

@@ -145,7 +145,8 @@ class AttentionProducts(Call):
         ]
         # Of the last layer, one position attends, once to all: here to what is before each chunk's end, a little more.
         chunks = [
-            {"B": B, ROWS: end - start, LAST_ROWS: 1, prompt: end} for start, end in itertools.pairwise(chunk_bounds(P))
+            {"B": B, ROWS: end - start, LAST_ROWS: 1, prompt: P - start}
+            for start, end in itertools.pairwise(chunk_bounds(P))
         ]
         of_prompts = session([PROMPT], chunks)
         decode = session([PROMPT, EARLIER, BLOCK], sizes)

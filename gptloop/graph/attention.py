@@ -2,6 +2,11 @@
 
 Knows shapes and the KV cache, not weights. The 1 / sqrt(d) of the scores is not here: it is folded into the query's
 weights at export (gptloop.exporter).
+
+Prompts stand last in a row of scores, their tokens from the newest to the oldest, so that padding on the left is behind
+all else and changes no bit: ONNX Runtime (MLAS, x64) sums from left to right, in vectors and blocks that are counted
+from the left, and zeros at the end leave the sums as they are. But a product of a single row takes four terms at once,
+and rounds differently where three are left over. Hence prompts have K and V of an even number of tokens.
 """
 
 from __future__ import annotations
@@ -23,7 +28,10 @@ LOWEST = {
 
 
 class PromptCache(NamedTuple):
-    """One layer's K and V of the prompts: computed once, read by every decode step, never copied per candidate."""
+    """One layer's K and V of the prompts, the newest token first.
+
+    Computed once, read by every decode step, never copied per candidate.
+    """
 
     key_BHdP: ir.Value
     value_BHPd: ir.Value
@@ -78,8 +86,8 @@ def decode(
         earlier: This layer's that no longer grows, from the outer scope; None where there is none.
         past: This layer's that grows, carried; None where nothing is.
         shapes: From the outer scope.
-        split: int64 [2] or, with an earlier cache, [3]: P, the earlier cache's length, and that of the growing one
-            including this token.
+        split: int64 [2] or, with an earlier cache, [3]: the earlier cache's length, that of the growing one including
+            this token, and P.
 
     Returns:
         [S, D], and the growing cache with this token appended.
@@ -92,13 +100,13 @@ def decode(
     present = GeneratedCache(key_BHRTd, value_BHRTd)
     generated = [earlier, present] if earlier else [present]
 
-    scores = [_prompt_scores(op, query_BHR1d, prompt, padding_B11P)]
-    scores += [_own_scores(op, query_BHR1d, cache) for cache in generated]
+    scores = [_own_scores(op, query_BHR1d, cache) for cache in generated]
+    scores.append(_prompt_scores(op, query_BHR1d, prompt, padding_B11P))
     probs = op.Softmax(op.Concat(*scores, axis=-1), axis=-1)
 
-    prompt_probs, *probs = op.Split(probs, split, axis=-1, _outputs=1 + len(generated))
-    contexts = [_prompt_context(op, prompt_probs, prompt)]
-    contexts += [op.MatMul(own, cache.value_BHRTd) for own, cache in zip(probs, generated, strict=True)]
+    *probs, prompt_probs = op.Split(probs, split, axis=-1, _outputs=len(generated) + 1)
+    contexts = [op.MatMul(own, cache.value_BHRTd) for own, cache in zip(probs, generated, strict=True)]
+    contexts.append(_prompt_context(op, prompt_probs, prompt))
     return _merge_heads(op, contexts, shapes), present
 
 
@@ -109,7 +117,7 @@ def decode_in_place(
     padding_B11P: ir.Value,
     past: GeneratedCache,
     shapes: DecodeShapes,
-    split_PT: ir.Value,
+    split_TP: ir.Value,
     own_T: ir.Value,
     unseen_T: ir.Value,
 ) -> tuple[ir.Value, GeneratedCache]:
@@ -122,7 +130,7 @@ def decode_in_place(
         padding_B11P: Of the prompts.
         past: This layer's, [B, H, R, T, d], of which this token overwrites one place.
         shapes: From the outer scope.
-        split_PT: int64 [2], P and T, from the outer scope.
+        split_TP: int64 [2], T and P, from the outer scope.
         own_T: bool, True at this token's place.
         unseen_T: 0 up to this token's place, NEVER behind it.
 
@@ -135,13 +143,13 @@ def decode_in_place(
         op.Where(own_T1, key_BHR1d, past.key_BHRTd), op.Where(own_T1, value_BHR1d, past.value_BHRTd)
     )
     scores = [
-        _prompt_scores(op, query_BHR1d, prompt, padding_B11P),
         op.Add(_own_scores(op, query_BHR1d, present), unseen_T),
+        _prompt_scores(op, query_BHR1d, prompt, padding_B11P),
     ]
     probs = op.Softmax(op.Concat(*scores, axis=-1), axis=-1)
 
-    prompt_probs, probs = op.Split(probs, split_PT, axis=-1, _outputs=2)
-    contexts = [_prompt_context(op, prompt_probs, prompt), op.MatMul(probs, present.value_BHRTd)]
+    probs, prompt_probs = op.Split(probs, split_TP, axis=-1, _outputs=2)
+    contexts = [op.MatMul(probs, present.value_BHRTd), _prompt_context(op, prompt_probs, prompt)]
     return _merge_heads(op, contexts, shapes), present
 
 

@@ -29,14 +29,14 @@ class Handed(NamedTuple):
     prompts: Prompts
     shapes: DecodeShapes
     lengths_S: ir.Value  # int64, of the prompts and what earlier calls have read behind them, without padding
-    P: ir.Value  # int64 [1]
+    P: ir.Value  # int64 [1], tokens of each prompt that have K and V
 
     @classmethod
     def of(cls, op: OpBuilder, transformer: Transformer, rules: Rules, prompts: Prompts, call: Call) -> Handed:
         """What a call hands to its steps."""
         shapes = DecodeShapes.of(op, call.B, call.R, transformer.n_head, transformer.head_dim)
         before_B1 = op.Add(prompts.lengths_B1, call.steps_done(op)) if call.G else prompts.lengths_B1
-        return cls(rules, prompts, shapes, op.Squeeze(per_row(op, call, before_B1), [1]), call.P)
+        return cls(rules, prompts, shapes, op.Squeeze(per_row(op, call, before_B1), [1]), prompts.tokens(op))
 
 
 class Carried(NamedTuple):

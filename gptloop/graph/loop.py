@@ -139,8 +139,8 @@ class _Decoding(NamedTuple):
         layers = transformer.reading(op, self.repeated.values) if self.repeated else transformer
         earlier, begun = _halves(carried)
         block = self.blocks.at(op, trip)
-        split_PE = op.Concat(self.handed.P, op.Unsqueeze(block.first, [0]), axis=0)
-        steps = _Block(layers, self.handed, earlier, op.Sub(block.start, self.blocks.T), block.before(op), split_PE)
+        E = op.Unsqueeze(block.first, [0])
+        steps = _Block(layers, self.handed, earlier, op.Sub(block.start, self.blocks.T), block.before(op), E)
         body = subgraph(op, steps.decode_one_token, *step_signature(transformer))
         entered = [condition, token_S, generated_ST, ended_S, *_flat(begun)]
         outputs = op.Loop(op.Sub(block.stop, block.start), condition, *entered, body=body, _outputs=len(entered) + 2)
@@ -189,7 +189,7 @@ class _Block(NamedTuple):
     earlier: list[GeneratedCache]  # of the blocks before
     start: ir.Value  # int64 [], the first of these steps, counted from the call's
     before: ir.Value  # int64 [], the block's steps before it
-    split_PE: ir.Value  # int64 [2], the lengths of the prompts' K and V and of the earlier ones
+    E: ir.Value  # int64 [1], tokens of the blocks before
 
     def decode_one_token(
         self,
@@ -207,9 +207,9 @@ class _Block(NamedTuple):
         position = op.Add(self.start, iteration)
         step = op.Add(position, 1)
         own = op.Add(op.Add(iteration, self.before), 1)
-        split_PET = op.Concat(self.split_PE, op.Unsqueeze(own, [0]), axis=0)
+        split_ETP = op.Concat(self.E, op.Unsqueeze(own, [0]), self.handed.P, axis=0)
         present, stopped = decode.one_token(
-            op, self.layers, self.handed, past, self.earlier, step=step, position=position, split=split_PET
+            op, self.layers, self.handed, past, self.earlier, step=step, position=position, split=split_ETP
         )
         go_on = op.Identity(stopped.go_on)
         return [

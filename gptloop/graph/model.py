@@ -14,6 +14,7 @@ from onnxscript import GraphBuilder, OpBuilder
 from gptloop import names
 from gptloop.graph import loop
 from gptloop.graph.call import Call, on_host
+from gptloop.graph.prompt_attention import tokens_from
 from gptloop.graph.refusal import accept
 from gptloop.graph.rules import Rules
 from gptloop.graph.scope import scope
@@ -94,7 +95,9 @@ def build(
     ended = op.Reshape(generated.ended_S, op.Concat(call.B, call.R, axis=0))
     ended.dtype, ended.shape = ir.DataType.BOOL, ir.Shape(["B", "R"])
     builder.add_output(ended, names.ENDED)
-    add_present(builder, transformer, started.prompts.caches, generated.rows, generated.block)
+    P = op.Where(past.wanted, call.P, 0)  # what nobody wants is not copied
+    prompts = [tokens_from(op, cache, [0], P) for cache in started.prompts.caches]
+    add_present(builder, transformer, prompts, generated.rows, generated.block)
     add_defaults(builder, transformer)
     for node in builder.graph.all_nodes():
         node.metadata_props.clear()  # the builder's notes on scopes, which the names hold already

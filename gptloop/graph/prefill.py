@@ -12,12 +12,12 @@ from gptloop.graph.attention import PromptCache
 from gptloop.graph.call import Call
 from gptloop.graph.logits import Logits
 from gptloop.graph.prompt_attention import (
-    END,
     Chunks,
     PrefillShapes,
     attend,
     attend_in_chunks,
     causal_mask,
+    newest_first,
     padding_mask,
 )
 from gptloop.graph.scope import branches
@@ -25,7 +25,7 @@ from gptloop.graph.transformer import Transformer
 
 
 class Prompts(NamedTuple):
-    """What the decode steps read of the prompts."""
+    """What the decode steps read of the prompts: of their tokens the newest first, and of an even number."""
 
     caches: list[PromptCache]  # of all their tokens, by layer
     padding_B11P: ir.Value  # added to scores: 0, or at padding a number that leaves no probability
@@ -35,7 +35,12 @@ class Prompts(NamedTuple):
     def of(cls, op: OpBuilder, caches: list[PromptCache], attention_mask: ir.Value, dtype: ir.DataType) -> Prompts:
         """From int64 [B, P]."""
         lengths_B1 = op.ReduceSum(attention_mask, [1], keepdims=1)
-        return cls(caches, padding_mask(op, attention_mask, dtype), lengths_B1)
+        (mask_BP,) = newest_first(op, attention_mask)
+        return cls(caches, padding_mask(op, mask_BP, dtype), lengths_B1)
+
+    def tokens(self, op: OpBuilder) -> ir.Value:
+        """How many of each prompt have K and V: int64 [1]."""
+        return op.Shape(self.padding_B11P, start=3, end=4)
 
 
 def prefill(
@@ -59,14 +64,14 @@ def prefill(
     Returns:
         Logits [B, V] after each prompt, and what the decode steps read.
     """
-    padding_B11P = padding_mask(op, attention_mask, transformer.dtype)
     # As Hugging Face derives them: counted from a prompt's first token; padding's own do not matter.
     positions_BP = op.Max(op.Sub(op.CumSum(attention_mask, 1), 1), 0)
-    P = call.P
+    ids_BP, mask_BP, positions_BP = newest_first(op, input_ids, attention_mask, positions_BP)
+    padding_B11P, P = padding_mask(op, mask_BP, transformer.dtype), op.Shape(ids_BP, start=1, end=2)
     if past:
-        P = op.Sub(P, call.L)
-        input_ids, positions_BP = (op.Slice(x, call.L, [END], [1]) for x in (input_ids, positions_BP))
-    x = op.Reshape(transformer.embed(op, input_ids, positions_BP), [-1, transformer.n_embd])  # [B * P, D]
+        P = op.Where(op.Greater(call.L, 0), op.Sub(call.P, call.L), P)
+        ids_BP, positions_BP = (op.Slice(x, [0], P, [1]) for x in (ids_BP, positions_BP))
+    x = op.Reshape(transformer.embed(op, ids_BP, positions_BP), [-1, transformer.n_embd])  # [B * P, D]
     shapes = PrefillShapes.of(op, call.B, P, transformer.n_head, transformer.head_dim)
     attention = _Attention(op, shapes, padding_B11P, P, call.L, past, transformer)
     caches: list[PromptCache] = []
@@ -111,7 +116,7 @@ class _Attention:
         self._last_layer, self._dtype = transformer.n_layer - 1, transformer.dtype
         self._chunks = None if L is None else Chunks.of(op, P, L)
         queries = self._chunks.positions(op) if self._chunks else P
-        self._mask = causal_mask(op, padding_B11P, queries, 0 if L is None else L, transformer.dtype)
+        self._mask = causal_mask(op, padding_B11P, queries, transformer.dtype)
 
     def of_layer(self, layer: int, qkv: ir.Value) -> tuple[ir.Value, PromptCache]:
         """The context, [rows, D], and the layer's PromptCache."""
@@ -137,11 +142,12 @@ class _Attention:
         else:
             H, d = shapes.H, shapes.d
             # A name for each size: ONNX Runtime takes values of the same names for equally large.
-            dims: list[list[int | str]] = [["B" if last else "tokens", H * d], ["B", H, d, "P"], ["B", H, "P", d]]
+            dims: list[list[int | str]] = [["B", H, d, "P_even"], ["B", H, "P_even", d]]
+            dims.insert(0, ["B" if last else "tokens", H * d])
             context, *cache = branches(self._op, needed, long, whole, [(self._dtype, shape) for shape in dims])
         return context, PromptCache(*cache)
 
 
 def last_position(op: OpBuilder, x: ir.Value, B: ir.Value, P: ir.Value) -> ir.Value:
-    """[B * P, D] -> [B, D], from B and P, int64 [1] each."""
-    return op.Gather(op.Reshape(x, op.Concat(B, P, [-1], axis=0)), -1, axis=1)
+    """[B * P, D] -> [B, D] of the newest tokens, from B and P, int64 [1] each."""
+    return op.Gather(op.Reshape(x, op.Concat(B, P, [-1], axis=0)), 0, axis=1)

@@ -1,11 +1,13 @@
 """How prompts attend while they are prefilled: causally, on themselves and on what has K and V already.
 
+Tokens stand from the newest to the oldest, queries as well as keys (attention.py says why): a token attends to itself
+and to what is behind it here.
+
 Knows shapes and the KV cache, not weights.
 """
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import onnx_ir as ir
@@ -18,8 +20,9 @@ _I64, _BOOL = ir.DataType.INT64, ir.DataType.BOOL
 END = 2**31 - 1  # of a Slice to the end
 
 # Tokens of a prompt that attend in one piece, at most. The products, the mask and the softmax of a piece go over what
-# stands before its end, so that of the square of a long prompt half is never computed.
-CHUNK = 128
+# its newest token sees, so that of the square of a long prompt half is never computed. They are counted from a prompt's
+# end and all have this length, so that a token's sums begin at the same place whatever stands before the prompt.
+CHUNK = 64
 
 
 class PrefillShapes(NamedTuple):
@@ -57,10 +60,10 @@ class Chunks(NamedTuple):
     @classmethod
     def of(cls, op: OpBuilder, P: ir.Value, L: ir.Value) -> Chunks:
         """From the attributes of these names."""
-        number = _ceil_div(op, P, CHUNK)
+        number = op.Div(op.Add(P, CHUNK - 1), CHUNK)
         continuing = op.Greater(L, 0)
         needed = op.Or(op.Greater(number, 1), continuing)
-        return cls(op.Squeeze(needed), op.Squeeze(continuing), number, _ceil_div(op, P, number), P, L)
+        return cls(op.Squeeze(needed), op.Squeeze(continuing), number, op.Min(P, [CHUNK]), P, L)
 
     def positions(self, op: OpBuilder) -> ir.Value:
         """int64 [1], as many as the chunks have: P, and what the last one has too much."""
@@ -68,22 +71,22 @@ class Chunks(NamedTuple):
 
 
 def chunk_bounds(P: int) -> list[int]:
-    """The tokens, from 0, at which the chunks of a prompt begin that is all there is, and in the end P."""
-    length = math.ceil(P / math.ceil(P / CHUNK))
-    return [*range(0, P, length), P]
+    """The tokens, from the newest on, at which the chunks of a prompt begin that is all there is, and in the end P."""
+    return [*range(0, P, CHUNK), P]
 
 
-def _ceil_div(op: OpBuilder, x: ir.Value, by: ir.Value | int) -> ir.Value:
-    return op.Div(op.Sub(op.Add(x, by), 1), by)
+def newest_first(op: OpBuilder, *of_tokens: ir.Value) -> list[ir.Value]:
+    """Values of the prompts' tokens, int64 [B, P] each, in the order that they attend in; a 0 behind an odd number."""
+    B, P = op.Shape(of_tokens[0], start=0, end=1), op.Shape(of_tokens[0], start=1, end=2)
+    padding = op.Expand(0, op.Concat(B, op.Mod(P, [2]), axis=0))  # CUDA has no Pad of integers
+    return [op.Concat(op.Slice(x_BP, [-1], [-END], [1], [-1]), padding, axis=1) for x_BP in of_tokens]
 
 
-def causal_mask(
-    op: OpBuilder, padding_B11L: ir.Value, queries: ir.Value, L: ir.Value | int, dtype: ir.DataType
-) -> ir.Value:
-    """[B, 1, queries, L + P]: added to the scores of queries, int64 [1], that stand behind the first L tokens."""
-    of_query = op.Unsqueeze(op.Range(0, op.Squeeze(queries), 1), [1])
+def causal_mask(op: OpBuilder, padding_B11L: ir.Value, queries: ir.Value, dtype: ir.DataType) -> ir.Value:
+    """[B, 1, queries, L]: added to the scores of the newest tokens, int64 [1]; rows beyond all tokens see the last."""
     of_key = op.Range(0, op.Squeeze(op.Shape(padding_B11L, start=3, end=4)), 1)
-    future = op.Where(op.Less(of_query, op.Sub(of_key, L)), NEVER, 0.0)
+    of_query = op.Min(op.Unsqueeze(op.Range(0, op.Squeeze(queries), 1), [1]), op.Slice(of_key, [-1], [END], [0]))
+    future = op.Where(op.Less(of_key, of_query), NEVER, 0.0)
     return op.Add(typed(op, future, dtype), padding_B11L)
 
 
@@ -110,7 +113,7 @@ def attend(
         qkv: [B * P, 3D].
         shapes: Of the heads.
         mask_B1PP: Added to the scores; of the last position [B, 1, 1, P].
-        last_position: Attend from the last position only.
+        last_position: Attend from the newest token only.
         past: K and V that hold those of the tokens before.
         L: int64 [1], how many these are.
 
@@ -119,7 +122,7 @@ def attend(
     """
     query, cache = _query_and_cache(op, qkv, shapes, past, L)
     if last_position:
-        query = op.Slice(query, [-1], [END], [2])  # [B, H, 1, d]
+        query = op.Slice(query, [0], [1], [2])  # [B, H, 1, d]
     context = _context(op, query, cache, mask_B1PP)
     return op.Reshape(op.Transpose(context, perm=[0, 2, 1, 3]), [-1, shapes.H * shapes.d]), cache
 
@@ -127,7 +130,7 @@ def attend(
 def attend_in_chunks(
     op: OpBuilder, qkv: ir.Value, shapes: PrefillShapes, mask_B1CL: ir.Value, chunks: Chunks, past: PromptCache | None
 ) -> tuple[ir.Value, PromptCache]:
-    """The same, a chunk of positions after the other, each on what stands before its end.
+    """The same, a chunk of positions after the other, each on what its newest token sees.
 
     Args:
         op: As `attend`, like what follows.
@@ -143,15 +146,13 @@ def attend_in_chunks(
     query, cache = _query_and_cache(op, qkv, shapes, past, chunks.L)
     positions = chunks.positions(op)
     query = op.Pad(query, op.Concat([0], op.Sub(positions, chunks.P), axis=0), None, [2])
-    end = op.Add(chunks.L, chunks.P)
 
     def attend_chunk(op: OpBuilder, chunk: ir.Value, condition: ir.Value) -> list[ir.Value]:
         start = op.Mul(op.Unsqueeze(chunk, [0]), chunks.length)
         stop = op.Add(start, chunks.length)
-        seen = op.Min(op.Add(stop, chunks.L), end)
-        before = first_tokens(op, cache, seen)
-        mask = op.Slice(mask_B1CL, op.Concat(start, [0], axis=0), op.Concat(stop, seen, axis=0), [2, 3])
-        context = _context(op, op.Slice(query, start, stop, [2]), before, mask)
+        seen = tokens_from(op, cache, start, [END])
+        mask = op.Slice(mask_B1CL, op.Concat(start, start, axis=0), op.Concat(stop, [END], axis=0), [2, 3])
+        context = _context(op, op.Slice(query, start, stop, [2]), seen, mask)
         return [op.Identity(condition), context]
 
     inputs = [ir.val("chunk", _I64, []), ir.val("chunk_condition", _BOOL, [])]
@@ -167,23 +168,32 @@ def attend_in_chunks(
     return op.Reshape(op.Slice(op.Reshape(by_position, of_prompt), [0], chunks.P, [1]), [-1, D]), cache
 
 
-def first_tokens(op: OpBuilder, cache: PromptCache, L: ir.Value) -> PromptCache:
-    """K and V of the first L tokens, int64 [1]."""
-    return PromptCache(op.Slice(cache.key_BHdP, [0], L, [3]), op.Slice(cache.value_BHPd, [0], L, [2]))
+def tokens_from(
+    op: OpBuilder, cache: PromptCache, start: ir.Value | list[int], stop: ir.Value | list[int]
+) -> PromptCache:
+    """K and V of the tokens from one on, and before another; int64 [1] each, counted from the newest."""
+    return PromptCache(op.Slice(cache.key_BHdP, start, stop, [3]), op.Slice(cache.value_BHPd, start, stop, [2]))
+
+
+def padded(op: OpBuilder, cache: PromptCache, tokens: ir.Value) -> PromptCache:
+    """The oldest K and V as a prefill leaves them: a 0 behind them where the number of tokens, int64 [1], is odd."""
+    odd = op.Concat([0], op.Mod(tokens, [2]), axis=0)
+    return PromptCache(op.Pad(cache.key_BHdP, odd, None, [3]), op.Pad(cache.value_BHPd, odd, None, [2]))
 
 
 def _query_and_cache(
     op: OpBuilder, qkv: ir.Value, shapes: PrefillShapes, past: PromptCache | None, L: ir.Value | None
 ) -> tuple[ir.Value, PromptCache]:
-    """Queries [B, H, P, d] of the tokens, and K and V of these and of those before them."""
+    """Queries [B, H, P, d] of the tokens, and K and V of these and of those before them, padded to an even number."""
     by_head = op.Transpose(op.Reshape(qkv, shapes.BP3Hd), perm=[0, 2, 1, 3])
     query, key, value = op.Split(by_head, axis=1, num_outputs=3, _outputs=3)  # [B, H, P, d]
     key_BHdP = op.Transpose(key, perm=[0, 1, 3, 2])
     if past is None or L is None:
         return query, PromptCache(key_BHdP, value)
     of_each_prompt = op.Concat(op.Shape(key, start=0, end=1), [1, 1, 1], axis=0)
-    key_BHdL, value_BHLd = (op.Expand(x, of_each_prompt) for x in first_tokens(op, past, L))
-    return query, PromptCache(op.Concat(key_BHdL, key_BHdP, axis=3), op.Concat(value_BHLd, value, axis=2))
+    before = padded(op, tokens_from(op, past, [0], L), op.Add(op.Shape(key, start=2, end=3), L))
+    key_BHdL, value_BHLd = (op.Expand(x, of_each_prompt) for x in before)
+    return query, PromptCache(op.Concat(key_BHdP, key_BHdL, axis=3), op.Concat(value, value_BHLd, axis=2))
 
 
 def _context(op: OpBuilder, query: ir.Value, cache: PromptCache, mask: ir.Value) -> ir.Value:

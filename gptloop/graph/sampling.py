@@ -112,7 +112,9 @@ def _draw_and_score(op: OpBuilder, raw: Logits, logits: Logits, uniform_S1: ir.V
     def scores(op: OpBuilder) -> list[ir.Value]:
         # Hugging Face's processed scores of a greedy row know no temperature and no cut.
         own_S1 = _log_softmax_at(op, logits.scaled(op), token_S1)
-        logprob_S1 = op.Where(s.greedy_S1, own_S1, op.Log(prob_S1))
+        # ONNX Runtime's Log takes several at once, and what is left over by another routine: the bits would depend on a
+        # row's place. A sum's logarithm is taken alone.
+        logprob_S1 = op.Where(s.greedy_S1, own_S1, op.ReduceLogSum(prob_S1, [1], keepdims=1))
         raw_S1 = _log_softmax_at(op, raw.scaled(op), token_S1)
         return [op.Where(s.scored_S, op.Squeeze(x_S1, [1]), 0.0) for x_S1 in (logprob_S1, raw_S1)]
 

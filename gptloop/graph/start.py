@@ -12,7 +12,7 @@ from gptloop import names
 from gptloop.graph.attention import GeneratedCache, PromptCache
 from gptloop.graph.call import Call
 from gptloop.graph.prefill import Prompts, prefill
-from gptloop.graph.prompt_attention import first_tokens
+from gptloop.graph.prompt_attention import padded
 from gptloop.graph.rules import Rules
 from gptloop.graph.sampling import Drawn
 from gptloop.graph.scope import Kinds, branches, scope
@@ -74,12 +74,12 @@ def start(
         sequences_SG = op.Reshape(sequences_BRG, op.Concat(op.Mul(call.B, call.R), call.G, axis=0), allowzero=1)
         token_S = op.Gather(sequences_SG, -1, axis=1)
         no_logprob_S = op.Expand(0.0, op.Shape(token_S))
-        caches = [kv for cache in past.prompts for kv in first_tokens(op, cache, L)]
+        caches = [kv for cache in past.prompts for kv in padded(op, cache, L)]
         go_on = op.Cast(running, to=_BOOL)
         return [token_S, no_logprob_S, op.Identity(no_logprob_S), ended_S, go_on, sequences_SG, *caches]
 
     H, d = transformer.n_head, transformer.head_dim
-    dims: list[list[int | str]] = [["B", H, d, "P"], ["B", H, "P", d]]
+    dims: list[list[int | str]] = [["B", H, d, "P_even"], ["B", H, "P_even", d]]
     of_row = [(_I64, ["S"]), (_F32, ["S"]), (_F32, ["S"]), (_BOOL, ["S"])]
     outputs: Kinds = [*of_row, (_BOOL, []), (_I64, ["S", "G_present"])]
     outputs += [(transformer.dtype, shape) for shape in dims] * transformer.n_layer

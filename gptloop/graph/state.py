@@ -26,7 +26,8 @@ class Past(NamedTuple):
     """What an earlier call has left, or nothing.
 
     Attributes:
-        prompts: K and V of which the first L tokens are each prompt's, or, of one row, all prompts'; by layer.
+        prompts: K and V, the newest token first, of which L tokens are each prompt's, or, of one row, all prompts'; by
+            layer.
         rows: K and V of the tokens that each row has generated in complete blocks of steps, by layer.
         block: The same of the other tokens but the last.
         sequences: int64 [B, R, G or more], those tokens and the last one.

@@ -167,11 +167,11 @@ class State:
             array: npt.NDArray[Any] = self._caches[f"{name}.{layer}.{kind}"].numpy()
             if name == names.PAST_PROMPT:
                 return array
-            own = np.take_along_axis(array, chosen[:, None, None, None, None], axis=2)[:, :, 0]  # [B, H, T, d]
+            own = np.take_along_axis(array, chosen[:, None, None, None, None], axis=2)[:, :, 0, ::-1]  # [B, H, T, d]
             return own.swapaxes(2, 3) if kind == "key" else own
 
         for kind, axis in zip(KINDS, (3, 2), strict=True):
-            names_ = [names.PAST_PROMPT, names.PAST_ROWS, names.PAST_BLOCK]
+            names_ = [names.PAST_BLOCK, names.PAST_ROWS, names.PAST_PROMPT]  # a prompt's K and V begin with the newest
             parts = [cache(kind, name) for name in names_ if f"{name}.{layer}.{kind}" in self._caches]
             yield f"{names.PAST_PROMPT}.{layer}.{kind}", np.concatenate(parts, axis=axis)
 

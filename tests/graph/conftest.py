@@ -16,7 +16,7 @@ def file(tiny_model, tmp_path_factory):
 
     def file_(precision):
         if precision not in written:
-            model = tiny_model(n_positions=4 * CHUNK)
+            model = tiny_model(n_positions=8 * CHUNK)
             path = tmp_path_factory.mktemp("state") / f"{precision}.onnx"
             written[precision] = export(model, path, precision=precision), model.config
         return written[precision]

@@ -30,7 +30,7 @@ def test_long_prompts_have_the_tokens_of_torch(open_model, open_tiny, length):
     mask[1, : length // 2] = 0
     call = {"attention_mask": mask, "max_new_tokens": 6, "num_return_sequences": 2}
     found = open_model("fp32").call(ids, **call)
-    expected = open_tiny(n_positions=4 * CHUNK).torch.generate(ids, **CALL | call)
+    expected = open_tiny(n_positions=8 * CHUNK).torch.generate(ids, **CALL | call)
     np.testing.assert_array_equal(found[names.SEQUENCES].reshape(4, 6), expected.tokens)
     np.testing.assert_allclose(
         found[names.RAW_LOGPROBS].reshape(4, 6), expected.raw_logprobs, rtol=0, atol=LOGPROB_TOLERANCE["fp32"]

@@ -71,7 +71,7 @@ def build_lean(
     steps = Steps(decoder, prompts, shapes, draw)
     position_S = op.Squeeze(per_row(op, call, prompts.lengths_B1), [1])
     if max_new_tokens is not None:
-        tokens_SN = unrolled(op, steps, token_S1, position_S, call.P, max_new_tokens)
+        tokens_SN = unrolled(op, steps, token_S1, position_S, max_new_tokens)
     else:
         tokens_SN = looped(op, steps, token_S1, position_S, call, fixed=flavor == "fixed")
     sequences = op.Reshape(tokens_SN, op.Concat(call.B, call.R, call.N, axis=0))

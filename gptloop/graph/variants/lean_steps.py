@@ -53,11 +53,11 @@ class Steps(NamedTuple):
         self,
         op: OpBuilder,
         past: Sequence[GeneratedCache | None],
-        split_PT: ir.Value,
+        split_TP: ir.Value,
         presents: list[GeneratedCache],
     ) -> Attend:
         """`decode.appending` with nothing earlier."""
-        return decode.appending(op, self.prompts, None, past, self.shapes, split_PT, presents)
+        return decode.appending(op, self.prompts, None, past, self.shapes, split_TP, presents)
 
     def logits(self, op: OpBuilder, token_S: ir.Value, position_S: ir.Value, attend: Attend) -> Logits:
         """Logits [S, V] after one token per row."""
@@ -68,7 +68,7 @@ def _write(
     op: OpBuilder,
     steps: Steps,
     past: list[GeneratedCache],
-    split_PN: ir.Value,
+    split_NP: ir.Value,
     places_N: ir.Value,
     step: ir.Value,
     presents: list[GeneratedCache],
@@ -80,7 +80,7 @@ def _write(
     def attend(layer: int, qkv: ir.Value) -> ir.Value:
         prompt, padding = steps.prompts.caches[layer], steps.prompts.padding_B11P
         context, present = attention.decode_in_place(
-            op, qkv, prompt, padding, past[layer], steps.shapes, split_PN, own_N, unseen_N
+            op, qkv, prompt, padding, past[layer], steps.shapes, split_NP, own_N, unseen_N
         )
         presents.append(present)
         return context
@@ -88,17 +88,15 @@ def _write(
     return attend
 
 
-def unrolled(
-    op: OpBuilder, steps: Steps, token_S1: ir.Value, position_S: ir.Value, P: ir.Value, max_new_tokens: int
-) -> ir.Value:
+def unrolled(op: OpBuilder, steps: Steps, token_S1: ir.Value, position_S: ir.Value, max_new_tokens: int) -> ir.Value:
     """Every step written out: tokens [S, N]."""
-    tokens = [token_S1]
+    tokens, P = [token_S1], steps.prompts.tokens(op)
     caches: list[GeneratedCache | None] = [None] * steps.transformer.n_layer
     for step in range(1, max_new_tokens):
         presents: list[GeneratedCache] = []
         with scope(op, f"step.{step}"):
             position_now_S = op.Add(position_S, step - 1)
-            attend = steps.appending(op, caches, op.Concat(P, [step], axis=0), presents)
+            attend = steps.appending(op, caches, op.Concat([step], P, axis=0), presents)
             logits_SV = steps.logits(op, op.Squeeze(tokens[-1], [1]), position_now_S, attend)
             tokens.append(steps.draw.token(op, logits_SV, step))
         caches = [*presents]
@@ -114,13 +112,13 @@ def looped(
     places_N = op.Range(0, op.Squeeze(call.N), 1)
     # The last token of all is never embedded, but a cache of no length would be a shape that operators rarely meet.
     length = call.N if fixed else [0]
-    split_PN = op.Concat(call.P, call.N, axis=0) if fixed else None
+    split_NP = op.Concat(call.N, steps.prompts.tokens(op), axis=0) if fixed else None
     empty = typed(op, op.Expand(0.0, op.Concat(call.B, [H], call.R, length, [d], axis=0)), transformer.dtype)
     nothing_SN = op.Expand(0, op.Concat(op.Shape(token_S1, end=1), call.N, axis=0))
     tokens_SN = op.Where(op.Equal(places_N, 0), token_S1, nothing_SN)
     first_step, always = (op.builder.initializer(ir.tensor(x), f"const_{x}".lower()) for x in (1, True))
     carried = [op.Squeeze(token_S1, [1]), position_S, first_step, tokens_SN, *[empty] * 2 * L]
-    body = subgraph(op, _Body(steps, places_N, split_PN).decode_one_token, *_body_signature(transformer, fixed))
+    body = subgraph(op, _Body(steps, places_N, split_NP).decode_one_token, *_body_signature(transformer, fixed))
     trips = op.Sub(op.Squeeze(call.N), 1)
     outputs = op.Loop(trips, always, *carried, body=body, _outputs=len(carried))
     return outputs[3]
@@ -131,7 +129,7 @@ class _Body(NamedTuple):
 
     steps: Steps
     places_N: ir.Value  # int64, 0 to N - 1
-    split_PN: ir.Value | None  # int64 [2], the lengths of the prompts' K and V and of the steps', if that is fixed
+    split_NP: ir.Value | None  # int64 [2], the lengths of the steps' K and V, if that is fixed, and of the prompts'
 
     def decode_one_token(
         self,
@@ -148,13 +146,13 @@ class _Body(NamedTuple):
         steps = self.steps
         past = [GeneratedCache(*pair) for pair in zip(carried[::2], carried[1::2], strict=True)]
         presents: list[GeneratedCache] = []
-        if self.split_PN is not None:
-            attend = _write(op, steps, past, self.split_PN, self.places_N, step, presents)
+        if self.split_NP is not None:
+            attend = _write(op, steps, past, self.split_NP, self.places_N, step, presents)
         else:
             # Read from shapes that the body sees: those a GPU's runtime computes with on the CPU, and need not ask for.
             P = op.Shape(steps.prompts.caches[0].key_BHdP, start=3, end=4)
             T = op.Add(op.Shape(past[0].key_BHRTd, start=3, end=4), [1])
-            attend = steps.appending(op, past, op.Concat(P, T, axis=0), presents)
+            attend = steps.appending(op, past, op.Concat(T, P, axis=0), presents)
         logits_SV = steps.logits(op, token_S, position_S, attend)
         token_S1 = steps.draw.token(op, logits_SV, step)
         tokens_SN = op.Where(op.Equal(self.places_N, step), token_S1, tokens_SN)

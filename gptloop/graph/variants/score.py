@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import onnx_ir as ir
-from onnxscript import GraphBuilder
+from onnxscript import GraphBuilder, OpBuilder
 
 from gptloop import names
 from gptloop.graph import prompt_attention
 from gptloop.graph.model import IR_VERSION, author
-from gptloop.graph.prompt_attention import PrefillShapes
+from gptloop.graph.prompt_attention import END, PrefillShapes
 from gptloop.graph.transformer import Transformer
 
 LOGPROBS, MOST_LIKELY = "logprobs", "most_likely"
@@ -40,20 +40,25 @@ def score_with(builder: GraphBuilder, transformer: Transformer) -> ir.Model:
     op = builder.op
     ids_BP = builder.input(names.INPUT_IDS, ir.DataType.INT64, ["B", "P"])
     B, P = op.Shape(ids_BP, start=0, end=1), op.Shape(ids_BP, start=1, end=2)
-    positions_P = op.Range(0, op.Squeeze(P), 1)
+    newest_BP, positions_P = _reversed(op, ids_BP, 1), _reversed(op, op.Range(0, op.Squeeze(P), 1), 0)
     no_padding = prompt_attention.padding_mask(op, op.Expand(1, op.Shape(ids_BP)), transformer.dtype)
-    mask = prompt_attention.causal_mask(op, no_padding, P, 0, transformer.dtype)
+    mask = prompt_attention.causal_mask(op, no_padding, P, transformer.dtype)
     shapes = PrefillShapes.of(op, B, P, transformer.n_head, transformer.head_dim)
 
     def attend(layer: int, qkv: ir.Value) -> ir.Value:
         context, _ = prompt_attention.attend(op, qkv, shapes, mask)
         return context
 
-    x = op.Reshape(transformer.embed(op, ids_BP, positions_P), [-1, transformer.n_embd])  # [B * P, D]
+    x = op.Reshape(transformer.embed(op, newest_BP, positions_P), [-1, transformer.n_embd])  # [B * P, D]
     logits_BPV = op.Reshape(transformer.logits(op, x, attend).scaled(op), op.Concat(B, P, [-1], axis=0))
-    before_BPV = op.Slice(logits_BPV, [0], [-1], [1])
-    next_BP1 = op.Unsqueeze(op.Slice(ids_BP, [1], [2**31 - 1], [1]), [2])
+    before_BPV = op.Slice(logits_BPV, [1], [END], [1])
+    next_BP1 = op.Unsqueeze(op.Slice(newest_BP, [0], [-1], [1]), [2])
     logprobs_BP1 = op.GatherElements(op.LogSoftmax(before_BPV, axis=-1), next_BP1, axis=2)
-    builder.add_output(op.Squeeze(logprobs_BP1, [2]), LOGPROBS)
-    builder.add_output(op.ArgMax(before_BPV, axis=-1, keepdims=0), MOST_LIKELY)
+    builder.add_output(_reversed(op, op.Squeeze(logprobs_BP1, [2]), 1), LOGPROBS)
+    builder.add_output(_reversed(op, op.ArgMax(before_BPV, axis=-1, keepdims=0), 1), MOST_LIKELY)
     return ir.Model(builder.graph, ir_version=IR_VERSION, producer_name="gptloop")
+
+
+def _reversed(op: OpBuilder, x: ir.Value, axis: int) -> ir.Value:
+    """Prompts attend from their newest token to the oldest."""
+    return op.Slice(x, [-1], [-END], [axis], [-1])

@@ -80,9 +80,9 @@ def _decode(builder: GraphBuilder, transformer: Transformer, handed: Handed, pas
     op = builder.op
     step = builder.input(names.STEP, ir.DataType.INT64, [])
     with scope(op, "decode"):
-        split_PT = op.Concat(handed.P, op.Unsqueeze(step, [0]), axis=0)
+        split_TP = op.Concat(op.Unsqueeze(step, [0]), handed.P, axis=0)
         position = op.Sub(step, 1)
-        return decode.one_token(op, transformer, handed, past, None, step=step, position=position, split=split_PT)
+        return decode.one_token(op, transformer, handed, past, None, step=step, position=position, split=split_TP)
 
 
 def _add_outputs(builder: GraphBuilder, tree: Any, prefix: str) -> None:
