@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from javascript import build_page
 from page_in_browser import installed_browser, listened_to
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from gptloop import OnnxLoop, export
 from gptloop.runtime.completer import Completer
@@ -67,7 +67,8 @@ def open_page(browser) -> Iterator[Callable[..., Page]]:
         contexts.append(browser.new_context(**options))
         page = listened_to(contexts[-1].new_page())
         page.goto(address)
-        page.wait_for_function("status => document.getElementById('status').textContent.startsWith(status)", arg=status)
+        # Not wait_for_function, which older Playwrights evaluate as text: the page's policy forbids it.
+        expect(page.locator("#status")).to_have_text(re.compile(f"^{re.escape(status)}"), timeout=30_000)
         return page
 
     yield open_
