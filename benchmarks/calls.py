@@ -56,6 +56,8 @@ def main() -> None:
     parser.add_argument("--size", default="gpt2", help="a published size (default: gpt2)")
     parser.add_argument("--rounds", type=int, help="of every case, instead of its own number")
     options = parser.parse_args()
+    if not options.output.parent.is_dir():  # said before the minutes that it takes
+        parser.error(f"no such folder: {options.output.parent}")
     torch.set_num_threads(options.threads)  # which `facts` reads
     commit = commit_info(ROOT)
     with tempfile.TemporaryDirectory() as folder:

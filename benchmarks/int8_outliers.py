@@ -39,6 +39,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.int8_outliers", description=__doc__.split("\n\n")[1])
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the JSON file to write")
     options = parser.parse_args()
+    if not options.output.parent.is_dir():  # said before the minutes that it takes
+        parser.error(f"no such folder: {options.output.parent}")
     torch.set_num_threads(1)
     text = torch.tensor(bytearray(b"".join(f.read_bytes() for f in sorted(_library().glob("*.py"))))).long()
     model = train(text[:-HELD_BACK])

@@ -146,6 +146,13 @@ def test_a_run_is_compared_with_that_of_another_machine_and_a_warning_is_shown(s
     assert "Comparing against benchmarks from" in done.stdout + done.stderr
 
 
+def test_a_contender_that_there_is_not_is_named():
+    done = pytest_benchmarks("--contenders", "onnx,onxx")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "must be of torch, " in done.stderr
+    assert "got 'onxx'" in done.stderr
+
+
 def test_a_run_on_a_cpu_that_nobody_knows_is_compared_all_the_same(saved_run, tmp_path):
     unknown = "import cpuinfo\n\ndef get_cpu_info():\n    raise Exception('py-cpuinfo knows no such CPU')\n"
     (tmp_path / "unknown_cpu.py").write_text(f"{unknown}\ncpuinfo.get_cpu_info = get_cpu_info\n")

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from benchmarks import calls
+from benchmarks import calls, int8_outliers
 from gptloop.checkpoint import seeded
 
 
@@ -15,7 +15,7 @@ def saved(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(seeded.SIZES, "gpt2", size)
     monkeypatch.setattr(calls, "RAGGED_PROMPTS", 6)
     path = tmp_path / "calls.json"
-    monkeypatch.setattr(sys, "argv", ["calls", "--output", str(path), "--rounds", "3"])
+    monkeypatch.setattr(sys, "argv", ["calls", "--output", str(path), "--rounds", "2"])
     calls.main()
     return json.loads(path.read_text()), capsys.readouterr().out
 
@@ -27,7 +27,7 @@ def test_every_round_of_every_way_is_saved(saved):
     assert len(run["commit"]["id"]) == 40
     streamed = ["generate", *(f"block {block}" for block in calls.BLOCKS)]
     assert [row["way"] for row in run["rows"]] == [*streamed * 3, "generate", "block 8", "in input order", "sorted"]
-    assert all(len(row["rounds_s"]) == 3 and min(row["rounds_s"]) > 0 for row in run["rows"])
+    assert all(len(row["rounds_s"]) == 2 and min(row["rounds_s"]) > 0 for row in run["rows"])
 
 
 def test_ways_are_compared_with_the_first_of_their_case():
@@ -42,3 +42,12 @@ def test_ways_are_compared_with_the_first_of_their_case():
         "a block 1 3.000 s 1.500 [1.00-2.00]",
         "b generate 5.000 s 1.000 [1.00-1.00]",
     ]
+
+
+@pytest.mark.parametrize("command", [calls, int8_outliers])
+def test_a_folder_that_does_not_exist_is_said_before_anything_is_measured(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.setattr(sys, "argv", ["command", "--output", str(tmp_path / "no" / "file.json")])
+    with pytest.raises(SystemExit) as stop:
+        command.main()
+    assert stop.value.code == 2
+    assert f"no such folder: {tmp_path / 'no'}\n" in capsys.readouterr().err

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from javascript import WEB, node, run_in_node
 
-from gptloop import OnnxLoop, export
+from gptloop import OnnxLoop, export, names
 from gptloop.runtime.batches import left_padded
 
 RUNTIMES = ("web", "node")
@@ -187,3 +187,11 @@ def test_the_documented_example_runs(tiny_model, tmp_path):
     expected = OnnxLoop(path, device="cpu", threads=1).generate([[464, 3139, 286, 4881, 318]], **settings)
     assert whole == expected.tolist() == np.concatenate(blocks, axis=1).tolist()
     assert [len(block[0]) for block in blocks] == [8, 8, 4]
+
+
+def test_what_the_graph_refuses_has_the_same_numbers_as_in_python():
+    """The page has a copy of the list: one that is shifted would blame another setting."""
+    (listed,) = re.findall(
+        r"^const REFUSABLE = \[(.*?)\];", (WEB / "src/feeds.mjs").read_text(), re.DOTALL | re.MULTILINE
+    )
+    assert tuple(re.findall(r'"(\w+)"', listed)) == names.REFUSABLE
