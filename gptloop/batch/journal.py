@@ -60,11 +60,13 @@ class Journal:
         """
         if self.facts is None:
             self._append({"gptloop batch": facts})
-        elif different := [name for name in facts if facts[name] != self.facts.get(name)]:
+            return
+        begun, now = self.facts, json.loads(strict_json(facts))
+        if different := [name for name in {**now, **begun} if now.get(name) != begun.get(name)]:
             name = different[0]
+            was, is_ = (shown(of[name]) if name in of else "at its default" for of in (begun, now))
             raise ValueError(
-                f"{self.path} was begun with {name} {shown(self.facts.get(name))}, this is {shown(facts[name])}: "
-                "give the same, or remove it to begin anew"
+                f"{self.path} was begun with {name} {was}, this is {is_}: give the same, or remove it to begin anew"
             )
 
     def has_window(self, number: int, sha256: str) -> bool:

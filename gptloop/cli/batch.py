@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gptloop import names
 from gptloop.cli import ending
-from gptloop.cli.generate import SETTINGS, add_sampling
+from gptloop.cli.generate import SETTINGS, add_ends, add_sampling, stop_texts
 from gptloop.values import whole_number
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ def add_batch(parser: argparse.ArgumentParser) -> None:
     add("-o", "--output", type=Path, required=True, metavar="OUT", help="the results, as JSONL or Parquet by its name")
     add("--strict", action="store_true", help="end at the first prompt with an error, instead of recording it")
     add("--truncate", choices=("left",), help="cut the start off a prompt that is too long, instead of an error")
-    add("--no-eos", action="store_true", help="go on after the model's end of text")
     add("--window", type=int, default=WINDOW, metavar="N", help=f"prompts that are sorted together (default: {WINDOW})")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (default: auto)")
     add("--threads", type=int, help="threads of one product (default: ONNX Runtime's choice)")
     ray = parser.add_argument_group("many machines")
     ray.add_argument("--ray", nargs="?", const=ANY, metavar="ADDRESS", help="run on a Ray cluster (default: any found)")
     ray.add_argument("--workers", type=int, metavar="N", help="with --ray (default: one for each machine)")
+    add_ends(parser)
     add_sampling(parser)
     parser.set_defaults(run=run)
 
@@ -55,6 +55,8 @@ def run(options: argparse.Namespace) -> None:
     completer = Completer(loop)
     sampling = {name: getattr(options, name) for name in SETTINGS if name in options}
     sampling = {"num_return_sequences": 1, **sampling}
+    if options.stop:
+        sampling["stop"] = stop_texts(options)
     sampling["eos_token_id"] = [] if options.no_eos else completer.eos_token_ids
     with ending.ended_by(signal.SIGTERM):
         summary = run_batches(

@@ -47,16 +47,31 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     add("--raw", action="store_true", help="print control characters to a terminal, too, instead of escaping them")
     add("--stream", action="store_true", help="print text while it is generated, one prompt after the other")
     add("--timeout", type=float, metavar="SECONDS", help="end the command when this time is up")
-    add("--no-eos", action="store_true", help="go on after the model's end of text")
-    add("--stop", action="append", default=[], metavar="TEXT", help="a text that ends a candidate, and is cut off")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (default: auto)")
     add("--threads", type=int, help="threads of one product (default: ONNX Runtime's choice)")
     packed = parser.add_mutually_exclusive_group().add_argument
     packed("--no-prepack", action="store_true", help="leave the weights in the mapped file: opens at once, slower")
     packed("--huge-pages", action="store_true", help="on the CPU, move the weights to huge pages: opens later, faster")
 
+    add_ends(parser)
     add_sampling(parser)
     parser.set_defaults(run=run)
+
+
+def add_ends(parser: argparse.ArgumentParser) -> None:
+    """What ends a candidate, beside its length."""
+    add = parser.add_argument
+    add("--no-eos", action="store_true", help="go on after the model's end of text")
+    add("--stop", action="append", default=[], metavar="TEXT", help="a text that ends a candidate, and is cut off")
+
+
+def stop_texts(options: argparse.Namespace) -> list[str]:
+    """The texts of `--stop`.
+
+    Raises:
+        ValueError: If one is no Unicode.
+    """
+    return [text_of_argument(f"stop text {number}", text) for number, text in enumerate(options.stop, 1)]
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
@@ -127,7 +142,7 @@ def run(options: argparse.Namespace) -> None:
     seed = secrets.randbelow(FRESH_SEEDS) if options.seed is None else options.seed
     call = {
         "eos_token_ids": () if options.no_eos else completer.eos_token_ids,
-        "stop": [text_of_argument(f"stop text {number}", text) for number, text in enumerate(options.stop, 1)],
+        "stop": stop_texts(options),
         "decode": bool(texts),
         "timeout_s": options.timeout,
         **{name: getattr(options, name) for name in SETTINGS if name in options},

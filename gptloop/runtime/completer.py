@@ -38,6 +38,7 @@ class Completer:
 
     def __init__(self, loop: OnnxLoop):
         self.loop = loop
+        self.stop_texts = functools.lru_cache(maxsize=1)(self._stop_texts)  # of the texts of one run of calls
         config = json.loads(loop.metadata[names.META_CONFIG])
         self.eos_token_ids, self.bos_token_ids = (
             [token for token in _as_list(config.get(name)) if 0 <= token < config["vocab_size"]]
@@ -110,8 +111,8 @@ class Completer:
                 several prompts is to blame for names its number. Or if a stop text is empty, or there are any without
                 a tokenizer.
         """
-        stop_texts, deadline = self.stop_texts(stop), Deadline(timeout_s)
-        settings |= {"num_return_sequences": num_return_sequences, "eos_token_id": eos_token_ids}
+        deadline = Deadline(timeout_s)
+        settings |= {"num_return_sequences": num_return_sequences, "eos_token_id": eos_token_ids, "stop": tuple(stop)}
         self.check_settings(seed=seed, **settings)
         for number, ids in enumerate(prompts, 1):
             try:
@@ -125,16 +126,14 @@ class Completer:
         def complete_batch(numbers: list[int]) -> list[list[Candidate]]:
             seeds = [seed + number for number in numbers]
             of_batch = [prompts[number] for number in numbers]
-            return self.complete_at_once(
-                of_batch, seeds=seeds, decode=decode, stop=stop_texts, deadline=deadline, **settings
-            )
+            return self.complete_at_once(of_batch, seeds=seeds, decode=decode, deadline=deadline, **settings)
 
         lengths, new_tokens = list(map(len, prompts)), settings["max_new_tokens"]
         cut = batches.length_sorted(lengths, candidates=num_return_sequences, new_tokens=new_tokens)
         return batches.in_input_order(cut, complete_batch)
 
-    def stop_texts(self, stop: Sequence[str]) -> StopTexts | None:
-        """What finds these texts; None where there are none.
+    def _stop_texts(self, stop: tuple[str, ...]) -> StopTexts | None:
+        """What finds these texts, as `stop_texts`; None where there are none.
 
         Raises:
             ValueError: If a text is empty, or there are any without a tokenizer.
@@ -145,16 +144,18 @@ class Completer:
             raise ValueError(f"{self.loop.path} has no tokenizer, without which no stop text can be found")
         return StopTexts(stop, self.tokenizer, self.loop.bounds.vocab_size)
 
-    def check_settings(self, *, seed: int, **settings: Any) -> None:
-        """Refuse what `complete_at_once` would refuse for any prompt; raises as `OnnxLoop.generate`."""
+    def check_settings(self, *, seed: int, stop: Sequence[str] = (), **settings: Any) -> None:
+        """Refuse what `complete_at_once` would refuse for any prompt; raises as that."""
+        self.stop_texts(tuple(stop))
         self.loop.check([[0]], seed=seed, **self._turn(settings))
 
-    def check(self, ids: Sequence[int], *, seed: int, **settings: Any) -> None:
+    def check(self, ids: Sequence[int], *, seed: int, stop: Sequence[str] = (), **settings: Any) -> None:
         """Refuse a prompt that `complete_at_once` would refuse, with settings that are right in themselves.
 
         Raises:
             ValueError: As `OnnxLoop.generate`.
         """
+        del stop  # of which no prompt has anything wrong
         try:
             self.loop.check([ids], seed=seed, **self._turn(settings))
         except ValueError as error:
@@ -170,7 +171,7 @@ class Completer:
         num_return_sequences: int,
         eos_token_id: Sequence[int],
         decode: bool,
-        stop: StopTexts | None = None,
+        stop: Sequence[str] = (),
         deadline: Deadline | None = None,
         padded_length: int = 0,
         **settings: Any,
@@ -189,12 +190,13 @@ class Completer:
             settings: Others of `OnnxLoop.generate`.
 
         Raises:
-            ValueError: As `OnnxLoop.generate`.
+            ValueError: As `OnnxLoop.generate`, or as `stop_texts`.
         """
         input_ids, attention_mask = batches.left_padded(prompts, padded_length)
-        ending = Ending(eos_token_id, self.tokenizer if decode else None, stop)
-        if stop and stop.sequences:
-            settings["stop_sequences"] = stop.sequences
+        texts = self.stop_texts(tuple(stop))
+        ending = Ending(eos_token_id, self.tokenizer if decode else None, texts)
+        if texts and texts.sequences:
+            settings["stop_sequences"] = texts.sequences
         of_each: list[list[Candidate]] = [[] for _ in prompts]
         for first_candidate in range(0, num_return_sequences, batches.ROWS):
             generation = self.loop.generate(

@@ -49,7 +49,7 @@ def stream_text(
     Raises:
         ValueError: As `OnnxLoop.stream` and `Completer.complete`, before any work is done.
     """
-    texts = completer.stop_texts(stop)
+    texts = completer.stop_texts(tuple(stop))
     if texts and texts.sequences:
         settings["stop_sequences"] = texts.sequences
     stream = completer.loop.stream([prompt], eos_token_id=eos_token_ids, **settings)

@@ -60,6 +60,28 @@ def test_a_broken_line_is_an_error_in_its_place(undisturbed):
     assert errors[29] == "ids must be token ids, got [1.5]"
 
 
+def test_a_stop_text_ends_a_candidate_as_in_generate(trained, undisturbed, batch, tmp_path):
+    output = tmp_path / "results.jsonl"
+    call = {"max_new_tokens": 20, "temperature": 0.8, "num_return_sequences": 3, "stop": ["th", "."]}
+    options = ("--max-new-tokens", 20, "--temperature", 0.8, "-n", 3, "--seed", 7, "--no-eos", "--stop", "th", "--stop", ".")
+    assert batch(undisturbed.model, undisturbed.source, "-o", output, *options)[0] == 0
+    completer, ended = Completer(trained.onnx), set()
+    for number, record in enumerate(records(output)):
+        if "error" not in record:
+            (alone,) = completer.complete([record["prompt_ids"]], seed=7 + number, **call)
+            found = [(candidate["ids"], candidate["text"], candidate["ended"]) for candidate in record["candidates"]]
+            assert found == [(candidate.ids, candidate.text, candidate.ended) for candidate in alone]
+            ended |= {candidate.ended for candidate in alone}
+    assert ended == {"stop", "length"}
+
+
+def test_a_stop_text_that_is_none_is_refused(undisturbed, batch, tmp_path):
+    output = tmp_path / "results.jsonl"
+    code, err = batch(undisturbed.model, undisturbed.source, "-o", output, *SETTINGS, "--stop", "")
+    assert (code, err) == (2, "gptloop: error: a stop text must have at least 1 character, got ''\n")
+    assert not output.exists()
+
+
 @pytest.mark.parametrize("window", [5, 1000])
 def test_the_tokens_do_not_depend_on_the_window(undisturbed, batch, tmp_path, window):
     output = tmp_path / "results.jsonl"

@@ -105,6 +105,28 @@ def test_other_settings_do_not_go_on_with_it(undisturbed, whole_journal, batch):
     assert whole_journal.read_bytes() == content
 
 
+def test_a_setting_that_is_missing_or_new_does_not_go_on_with_it(undisturbed, whole_journal, batch):
+    content, output = whole_journal.read_bytes(), whole_journal.with_suffix("")
+    run = undisturbed.model, undisturbed.source, "-o", output
+    without = [option for option in SETTINGS if option not in ("--temperature", "1.5")]
+    assert "begun with temperature 1.5, this is at its default: " in batch(*run, *without)[1]
+    assert "begun with stop at its default, this is ['x']: " in batch(*run, *SETTINGS, "--stop", "x")[1]
+    assert whole_journal.read_bytes() == content
+
+
+def test_every_setting_goes_on_with_itself(undisturbed, batch, tmp_path, monkeypatch):
+    """Also one whose value JSON has in another form."""
+    from gptloop.batch import results  # noqa: PLC0415
+
+    output, write = tmp_path / "results.jsonl", results.write
+    settings = [*SETTINGS, "--sequence-bias", "1,2=0.5", "--bad-words-ids", "3,4", "--suppress-tokens", "5"]
+    settings += ["--stop", "th", "--stop", "."]
+    monkeypatch.setattr(results, "write", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+    assert batch(undisturbed.model, undisturbed.source, "-o", output, *settings)[0] == 2
+    monkeypatch.setattr(results, "write", write)
+    assert batch(undisturbed.model, undisturbed.source, "-o", output, *settings)[0] == 0
+
+
 def test_other_prompts_do_not_go_on_with_it(undisturbed, whole_journal, batch, tmp_path):
     source, output = tmp_path / "prompts.jsonl", whole_journal.with_suffix("")
     lines = undisturbed.source.read_bytes().splitlines(keepends=True)
