@@ -35,7 +35,9 @@ EOS_TOKEN_IDS = "eos_token_ids"  # int64 [B, E] or [1, E]; -1 after those of a p
 PAD_TOKEN_ID = "pad_token_id"  # int64 [B] or [1]; follows a row's end
 RETURN_LOGPROBS = "return_logprobs"  # bool [B] or [1]; without it both outputs of log-probabilities are 0
 SEED = "seed"  # int64 [B], 0 to 2^63 - 1
-UNIFORMS = "uniforms"  # float32 [N, S, 1] in 0 to 1, in place of the seed where the number of new tokens is fixed
+# float32 [N, S, 1] in 0 to 1, and one number more before them where G is not 0: what to draw with in place of the seed,
+# so that a generation in several calls need not compute it in each. Below 0, as its default, it is not read.
+UNIFORMS = "uniforms"
 
 # Outputs: new tokens only.
 SEQUENCES = "sequences"  # int64 [B, R, N]
@@ -46,15 +48,18 @@ ENDED = "ended"  # bool [B, R], whether a row has come to its end
 # What a call may take over from an earlier one of the same generation, and leave for a later one where `return_state`
 # is true: inputs with a default. K and V of layer l are `past_prompt.l.key` and so on. input_ids and
 # attention_mask hold all of a prompt, whose first L tokens have K and V; where G is not 0, that must be all of it.
-PAST_SIZES = "past_sizes"  # int64 [3]: L, G and E, so much of the inputs below is read
+PAST_SIZES = "past_sizes"  # int64 [3]: L, G and E; nothing of an input below is read whose size is 0
 PAST_PROMPT = "past_prompt"  # key [B or 1, H, d, L], value [B or 1, H, L, d]; the newest of the L tokens first
-PAST_ROWS = "past_rows"  # key and value [B, H, R, E, d], of the blocks of steps that are complete
-PAST_BLOCK = "past_block"  # key and value [B, H, R, G - 1 - E, d], of the one that is not
+PAST_ROWS = "past_rows"  # key and value [B, H, R, E, d], of the first E generated tokens
+PAST_BLOCK = "past_block"  # key and value [B, H, R, G - 1 - E, d], of those behind them but the last
 PAST_SEQUENCES = "past_sequences"  # int64 [B, R, G], what the rows have generated
 PAST_ENDED = "past_ended"  # bool [B, R]
 RETURN_STATE = "return_state"  # bool [1]; without it the outputs below are of no use
+# Of a call that goes on from tokens (G is not 0), present_prompt has none: past_prompt holds on.
 PRESENT_PROMPT = "present_prompt"  # key [B, H, d, P], value [B, H, P, d]; the newest token first
-PRESENT_ROWS = "present_rows"  # key and value [B, H, R, E, d]; E is 0 where no block was completed: past_rows hold on
+PRESENT_ROWS = (
+    "present_rows"  # key and value [B, H, R, E, d], of the blocks of steps that were complete before the call
+)
 PRESENT_BLOCK = "present_block"  # key and value [B, H, R, C, d]
 
 REFUSED = "refused"  # int64 [B]: 0, or of what is out of its bounds the number in REFUSABLE, counted from 1

@@ -162,6 +162,7 @@ def test_the_graph_has_the_inputs_and_outputs_that_were_agreed(tiny):  # long: a
         "past_sequences": ("INT64", ["B_past", "R_past", "G"]),
         "past_ended": ("BOOL", ["B_past", "R_past"]),
         "return_state": ("BOOL", [1]),
+        "uniforms": ("FLOAT", ["steps", "rows", 1]),
         **caches("past_prompt", ["B_past", 4, 8, "L"], ["B_past", 4, "L", 8]),
         **caches("past_rows", *[["B_past", 4, "R_past", "E", 8]] * 2),
         **caches("past_block", *[["B_past", 4, "R_past", "C", 8]] * 2),

@@ -6,13 +6,15 @@ Of a block's own K and V, a step copies all that there are; to those of the bloc
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import onnx_ir as ir
 from onnxscript import OpBuilder
 
-_I64, _F32 = ir.DataType.INT64, ir.DataType.FLOAT
-FIRST_BLOCK = 4  # steps; each block has one more than the block before
+_I64 = ir.DataType.INT64
+MULTIPLE = 8  # of tokens, at which blocks begin: a call that is for as many ends with a block
+OF_ONE_LENGTH = 8  # blocks, before they get longer
 
 
 class Block(NamedTuple):
@@ -21,7 +23,6 @@ class Block(NamedTuple):
     first: ir.Value
     start: ir.Value  # this call's first
     stop: ir.Value  # behind this call's last
-    end: ir.Value
 
     def before(self, op: OpBuilder) -> ir.Value:
         """Steps that an earlier call has done."""
@@ -29,42 +30,52 @@ class Block(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """The blocks that a call's steps are in: `block_bounds` in the graph, int64 [] each."""
+    """The blocks that a call's steps are in: `block_bounds` in the graph; the others int64 [] each."""
 
+    bounds: ir.Value  # int64 [blocks + 1]
     T: ir.Value  # steps that earlier calls have done
     end: ir.Value  # steps when this call has done its own
     first: ir.Value  # the number of the first block
     number: ir.Value  # how many there are
 
     @classmethod
-    def of(cls, op: OpBuilder, T: ir.Value, steps: ir.Value) -> Blocks:
-        """From the number of steps before the call, and of its own."""
-        end = op.Add(T, steps)
-        first, last = (_block_of(op, step) for step in (T, op.Sub(end, 1)))
-        return cls(T, end, first, op.Add(op.Sub(last, first), 1))
+    def of(cls, op: OpBuilder, T: ir.Value, steps: ir.Value, longest: int) -> Blocks:
+        """From the number of steps before the call, and of its own; of both, there are `longest` at most."""
+        bounds, end = op.Constant(value_ints=block_bounds(longest)), op.Add(T, steps)
+
+        def block_of(step: ir.Value) -> ir.Value:
+            begun = op.Cast(op.LessOrEqual(bounds, op.Unsqueeze(step, [-1])), to=_I64)
+            return op.Sub(op.ReduceSum(begun, [-1], keepdims=0), 1)
+
+        first, last = block_of(T), block_of(op.Sub(end, 1))
+        return cls(bounds, T, end, first, op.Add(op.Sub(last, first), 1))
 
     def at(self, op: OpBuilder, trip: ir.Value) -> Block:
         """The block of one trip of the outer Loop."""
         block = op.Add(self.first, trip)
-        first = op.Div(op.Mul(block, op.Add(block, 2 * FIRST_BLOCK - 1)), 2)
-        end = op.Add(op.Add(first, block), FIRST_BLOCK)
-        return Block(first, op.Max(first, self.T), op.Min(end, self.end), end)
+        first, end = (op.Gather(self.bounds, number) for number in (block, op.Add(block, 1)))
+        return Block(first, op.Max(first, self.T), op.Min(end, self.end))
 
-
-def _block_of(op: OpBuilder, step: ir.Value) -> ir.Value:
-    """The number of the block that a step is in, int64 []: the inverse of `first` in `Blocks.at`."""
-    c = 2 * FIRST_BLOCK - 1
-    root = op.Sqrt(op.Cast(op.Add(op.Mul(step, 8), c * c), to=_F32))  # of a block's first step, exactly an odd number
-    return op.Div(op.Sub(op.Cast(op.Floor(root), to=_I64), c), 2)
+    def before(self, op: OpBuilder) -> ir.Value:
+        """Steps of the blocks that were complete before the call: int64 []."""
+        return op.Gather(self.bounds, self.first)
 
 
 def block_bounds(steps: int) -> list[int]:
     """The steps, from 0, at which blocks begin, and in the end the number of all.
 
     At step t, with blocks of K, a step copies what its block has so far, K / 2 on average, and a block copies what was
-    before it, t / K for each of its tokens: least where K is the square root of 2 t. That is what blocks come to that
-    grow by one. Where they begin depends on nothing else, so that a row's sums are the same, to the last bit, however
-    many tokens a call is for and in how many calls they are generated.
+    before it, t / K for each of its tokens: least where K is the square root of 2 t. That is about what blocks come to
+    of which eight have 8 steps, eight 16, and so on, behind two short ones. They end where a row has a multiple of 8
+    tokens (its first is none of a step), as the calls of a generation in blocks of 8 do. Where they begin depends on
+    nothing else, so that a row's sums are the same, to the last bit, however many tokens a call is for and in how many
+    calls they are generated.
     """
-    starts = itertools.accumulate(itertools.count(FIRST_BLOCK), initial=0)
+
+    def tokens() -> Iterator[int]:
+        yield from (1, MULTIPLE // 2, MULTIPLE)
+        of_each = (MULTIPLE * factor for factor in itertools.count(1) for _ in range(OF_ONE_LENGTH))
+        yield from itertools.islice(itertools.accumulate(of_each, initial=MULTIPLE), 1, None)
+
+    starts = (number - 1 for number in tokens())
     return [*itertools.takewhile(lambda start: start < steps, starts), steps]

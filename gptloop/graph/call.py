@@ -41,6 +41,10 @@ class Call(NamedTuple):
         """Tokens of each row whose K and V an earlier call has computed; the step that this call begins with."""
         return 0 if self.G is None else op.Sub(self.G, self.resumed(op))
 
+    def steps(self, op: OpBuilder) -> ir.Value:
+        """The call's own decode steps: one for each new token but the first of all, which the prefill gives."""
+        return op.Sub(op.Add(self.N, self.resumed(op)), 1)
+
 
 def per_row(op: OpBuilder, call: Call, x: ir.Value) -> ir.Value:
     """Repeat a per-prompt value for the prompt's candidates: [B] -> [S, 1], [B, C] -> [S, C], [B, Q, W] -> [S, Q, W].

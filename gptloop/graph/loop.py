@@ -10,7 +10,7 @@ Source: ONNX operator Loop, opset 21.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import onnx_ir as ir
@@ -18,14 +18,14 @@ from onnxscript import OpBuilder
 
 from gptloop.graph import decode
 from gptloop.graph.attention import GeneratedCache
-from gptloop.graph.blocks import Block, Blocks
+from gptloop.graph.blocks import Blocks
 from gptloop.graph.call import Call
 from gptloop.graph.decode import Carried, Handed
 from gptloop.graph.prompt_attention import END
 from gptloop.graph.rules import Rules
 from gptloop.graph.sampling import Drawn
 from gptloop.graph.scope import Kinds, branches, subgraph
-from gptloop.graph.signature import block_signature, step_signature
+from gptloop.graph.signature import block_signature, rows_kinds, step_signature
 from gptloop.graph.start import Start
 from gptloop.graph.transformer import Transformer
 from gptloop.graph.weights import Repeated
@@ -39,13 +39,12 @@ class Generated(NamedTuple):
     Attributes:
         drawn: Of the call's own steps: tokens int64 and log-probabilities float32, [S, N] each.
         ended_S: bool.
-        rows: K and V of the tokens in complete blocks, by layer; of none where the call has completed no block.
-        block: Of the other tokens of the rows but the last. Both are only of use where they were wanted.
+        block: K and V of the tokens, but the last, that no block had which was complete before the call; by layer, of
+            use where they were wanted.
     """
 
     drawn: Drawn
     ended_S: ir.Value
-    rows: list[GeneratedCache]
     block: list[GeneratedCache]
 
 
@@ -55,6 +54,7 @@ def generate(
     start: Start,
     rules: Rules,
     call: Call,
+    blocks: Blocks,
     state_wanted: ir.Value,
     repeated: Repeated | None = None,
 ) -> Generated:
@@ -66,14 +66,13 @@ def generate(
         start: What the steps go on from.
         rules: How to sample and stop.
         call: The call's sizes.
+        blocks: The blocks of its steps.
         state_wanted: bool [1], whether K and V of the rows are.
         repeated: The weights that the steps read, to be stored in the outer Loop's body; the transformer's own unless
             given.
     """
     first, resumed = start.first, call.resumed(op)
-    trips = op.Squeeze(op.Sub(op.Add(call.N, resumed), 1))
     handed = Handed.of(op, transformer, rules, start.prompts, call)
-    blocks = Blocks.of(op, op.Squeeze(call.steps_done(op)), trips)
     nothing = _flat(decode.no_caches(op, transformer, call))
     decoding = _Decoding(transformer, handed, blocks, op.Squeeze(state_wanted), nothing, repeated)
 
@@ -84,20 +83,20 @@ def generate(
 
     def newest_alone(op: OpBuilder) -> list[ir.Value]:
         logprobs_S1 = [op.Unsqueeze(x_S, [1]) for x_S in first.drawn[1:]]
-        caches = [op.Identity(kv) for kv in (*nothing, *_flat(start.block))]
+        caches = _copied(_flat(start.block))(op)
         return [op.Identity(start.sequences_SG), *logprobs_S1, op.Identity(first.ended_S), *caches]
 
     # OpenVINO's Loop of no trips does not return the carried values' initial ones (2026.4).
     outputs: Kinds = [(_I64, ["S", "G + N"]), (_F32, ["S", "drawn"]), (_F32, ["S", "drawn"]), (_BOOL, ["S"])]
-    outputs += [*_caches(transformer, "E_present"), *_caches(transformer, "C_present")]
-    go_on = op.And(first.go_on, op.Greater(trips, 0))
+    outputs += rows_kinds(transformer, "C_present")
+    go_on = op.And(first.go_on, op.Greater(blocks.end, blocks.T))
     tokens, logprobs, raw_logprobs, ended_S, *caches = branches(op, go_on, with_later, newest_alone, outputs)
     if repeated:
         repeated.store()
     # What an earlier call has returned is left out.
     tokens_SN = op.Slice(tokens, call.G, [END], [1])
     logprobs_SN = [op.Slice(x, resumed, [END], [1]) for x in (logprobs, raw_logprobs)]
-    return Generated(Drawn(tokens_SN, *logprobs_SN), ended_S, *_halves(caches))
+    return Generated(Drawn(tokens_SN, *logprobs_SN), ended_S, _per_layer(caches))
 
 
 class _Decoding(NamedTuple):
@@ -111,7 +110,7 @@ class _Decoding(NamedTuple):
     repeated: Repeated | None
 
     def decode(self, op: OpBuilder, start: Start) -> Sequence[ir.Value]:
-        """The Loop over blocks: tokens [S, G + N], ended, log-probabilities [N, S], K and V of `Generated`."""
+        """The Loop over blocks: tokens [S, G + N], ended, log-probabilities [N, S], K and V of `Generated.block`."""
         token_S, *logprobs_S = start.first.drawn
         body = subgraph(op, self.decode_block, *block_signature(self.transformer))
         logprobs_1S = [op.Unsqueeze(x_S, [0]) for x_S in logprobs_S]
@@ -120,7 +119,8 @@ class _Decoding(NamedTuple):
         values = op.Loop(self.blocks.number, start.first.go_on, *carried, body=body, _outputs=len(carried))
         if self.repeated:
             self.repeated.home = body
-        return list(values[1:])
+        _, *results = values
+        return [*results[:4], *_flat(_halves(results[4:])[1])]
 
     def decode_block(
         self,
@@ -149,36 +149,31 @@ class _Decoding(NamedTuple):
             *present[:4],
             op.Concat(logprobs_TS, later_TS, axis=0),
             op.Concat(raw_logprobs_TS, raw_later_TS, axis=0),
-            *self._appended(op, trip, block, _flat(earlier), present[4:]),
+            *self._later(op, trip, present[0], _flat(earlier), present[4:]),
         ]
 
-    def _appended(
-        self, op: OpBuilder, trip: ir.Value, block: Block, earlier: list[ir.Value], own: Sequence[ir.Value]
+    def _later(
+        self, op: OpBuilder, trip: ir.Value, goes_on: ir.Value, earlier: list[ir.Value], own: Sequence[ir.Value]
     ) -> list[ir.Value]:
-        """K and V of complete blocks, and of the one that is not; those that nobody reads are empty."""
-        of_rows, of_block = (_caches(self.transformer, length) for length in ("E_later", "C_later"))
-
-        def unchanged(op: OpBuilder) -> list[ir.Value]:
-            return [op.Identity(kv) for kv in earlier]
+        """What the next block finds appended, and what the last one leaves: empty where nobody reads it."""
+        of_rows, of_block = (rows_kinds(self.transformer, length) for length in ("E_later", "C_later"))
+        none = _copied(self.nothing)
 
         def appended(op: OpBuilder) -> list[ir.Value]:
-            return [op.Concat(*parts, axis=3) for parts in zip(earlier, own, strict=True)]
+            return [*_appended(op, earlier, own), *none(op)]
 
-        def incomplete(op: OpBuilder) -> list[ir.Value]:
-            return [op.Identity(kv) for kv in own]
+        def of_the_call(op: OpBuilder) -> list[ir.Value]:
+            before = op.Unsqueeze(self.blocks.before(op), [0])
+            return _appended(op, [op.Slice(kv, before, [END], [3]) for kv in earlier], own)
 
-        def none(op: OpBuilder) -> list[ir.Value]:
-            return [op.Identity(kv) for kv in self.nothing]
+        def left(op: OpBuilder) -> list[ir.Value]:
+            return [*branches(op, op.Greater(trip, 0), of_the_call, _copied(own), of_block)]
 
-        def not_appended(op: OpBuilder) -> list[ir.Value]:
-            changed_before = op.And(self.state_wanted, op.Greater(trip, 0))
-            return [*branches(op, changed_before, unchanged, none, of_rows)]
+        def last(op: OpBuilder) -> list[ir.Value]:
+            return [*none(op), *branches(op, self.state_wanted, left, none, of_block)]
 
-        read = op.Or(self.state_wanted, op.Less(op.Add(trip, 1), self.blocks.number))
-        complete = op.Equal(block.stop, block.end)
-        rows = branches(op, op.And(complete, read), appended, not_appended, of_rows)
-        begun = branches(op, op.And(self.state_wanted, op.Not(complete)), incomplete, none, of_block)
-        return [*rows, *begun]
+        has_next = op.And(goes_on, op.Less(op.Add(trip, 1), self.blocks.number))
+        return [*branches(op, has_next, appended, last, [*of_rows, *of_block])]
 
 
 class _Block(NamedTuple):
@@ -223,12 +218,6 @@ class _Block(NamedTuple):
         ]
 
 
-def _caches(transformer: Transformer, length: str) -> Kinds:
-    """Types and shapes of K and V of tokens of the rows, layer by layer; each length has a name of its own."""
-    kinds: Kinds = [(transformer.dtype, ["B", transformer.n_head, "R", length, transformer.head_dim])]
-    return kinds * 2 * transformer.n_layer
-
-
 def _halves(caches: Sequence[ir.Value]) -> tuple[list[GeneratedCache], list[GeneratedCache]]:
     """Of complete blocks and of the one that is not, by layer."""
     middle = len(caches) // 2
@@ -237,6 +226,19 @@ def _halves(caches: Sequence[ir.Value]) -> tuple[list[GeneratedCache], list[Gene
 
 def _per_layer(carried: Sequence[ir.Value]) -> list[GeneratedCache]:
     return [GeneratedCache(*pair) for pair in zip(carried[::2], carried[1::2], strict=True)]
+
+
+def _appended(op: OpBuilder, rows: Sequence[ir.Value], block: Sequence[ir.Value]) -> list[ir.Value]:
+    return [op.Concat(*parts, axis=3) for parts in zip(rows, block, strict=True)]
+
+
+def _copied(values: Sequence[ir.Value]) -> Callable[[OpBuilder], list[ir.Value]]:
+    """A branch that has these values: they may not be a branch's without a node of its own."""
+
+    def copied(op: OpBuilder) -> list[ir.Value]:
+        return [op.Identity(value) for value in values]
+
+    return copied
 
 
 def _flat(caches: Sequence[GeneratedCache]) -> list[ir.Value]:

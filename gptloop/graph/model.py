@@ -13,6 +13,7 @@ from onnxscript import GraphBuilder, OpBuilder
 
 from gptloop import names
 from gptloop.graph import loop
+from gptloop.graph.blocks import Blocks
 from gptloop.graph.call import Call, on_host
 from gptloop.graph.prompt_attention import tokens_from
 from gptloop.graph.refusal import accept
@@ -81,9 +82,10 @@ def build(
     call = read_call(op, inputs)._replace(L=L, G=G)
     past = Past.of(op, inputs, transformer, call)
     rules = Rules.read(op, inputs, call, accepted_B)
-    started = start(op, transformer, inputs, past, rules, call)
+    blocks = Blocks.of(op, op.Squeeze(call.steps_done(op)), op.Squeeze(call.steps(op)), config.n_positions)
+    started = start(op, transformer, inputs, past, rules, call, blocks)
     repeated = Repeated(builder.graph.initializers, "steps") if repeat_weights and precision in PACKED else None
-    generated = loop.generate(op, transformer, started, rules, call, past.wanted, repeated)
+    generated = loop.generate(op, transformer, started, rules, call, blocks, past.wanted, repeated)
 
     shape_BRN = op.Concat(call.B, call.R, op.Shape(generated.drawn.token, start=1), axis=0)
     for name, value_SN in zip((names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS), generated.drawn, strict=True):
@@ -95,9 +97,10 @@ def build(
     ended = op.Reshape(generated.ended_S, op.Concat(call.B, call.R, axis=0))
     ended.dtype, ended.shape = ir.DataType.BOOL, ir.Shape(["B", "R"])
     builder.add_output(ended, names.ENDED)
-    P = op.Where(past.wanted, call.P, 0)  # what nobody wants is not copied
+    # What nobody wants is not copied, nor what an earlier call has left.
+    P = op.Where(op.And(past.wanted, op.Equal(G, 0)), call.P, 0)
     prompts = [tokens_from(op, cache, [0], P) for cache in started.prompts.caches]
-    add_present(builder, transformer, prompts, generated.rows, generated.block)
+    add_present(builder, transformer, prompts, started.rows, generated.block)
     add_defaults(builder, transformer)
     for node in builder.graph.all_nodes():
         node.metadata_props.clear()  # the builder's notes on scopes, which the names hold already

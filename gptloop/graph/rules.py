@@ -14,7 +14,7 @@ from gptloop.graph import sampling
 from gptloop.graph.call import Call, per_row, step_limit, uniforms
 from gptloop.graph.logits import Logits
 from gptloop.graph.processors import Processors
-from gptloop.graph.scope import scope
+from gptloop.graph.scope import branches, scope
 from gptloop.graph.stop import Stop, Stopped
 
 
@@ -48,9 +48,7 @@ class Rules(NamedTuple):
             limit_S = step_limit(op, call, candidates, inputs[names.MAX_NEW_TOKENS])
             stop = Stop.read(op, inputs, limit_S, to_rows)
             processors = Processors.read(op, inputs, stop.eos_SE, call.steps_done(op), to_rows)
-        with scope(op, "uniforms"):
-            uniforms_NS1 = uniforms(op, inputs[names.SEED], call, inputs[names.FIRST_CANDIDATE])
-        return cls(uniforms_NS1, settings, processors, stop)
+        return cls(_uniforms(op, inputs, call), settings, processors, stop)
 
     def first(self, op: OpBuilder, logits_BV: Logits, call: Call) -> Stopped:
         """Draw the first token of every row from the logits after its prompt."""
@@ -67,3 +65,30 @@ class Rules(NamedTuple):
         processing = sampling.Processing(self.processors, step, generated)
         drawn = sampling.sample(op, logits_SV, uniform_S1, self.settings, processing)
         return self.stop.apply(op, drawn, ended_S, step, generated)
+
+
+def _uniforms(op: OpBuilder, inputs: Mapping[str, ir.Value], call: Call) -> ir.Value:
+    """The call's numbers, float32 [N, S, 1]: those of its seed, or where it takes a state, maybe those it is given."""
+    seed, first_candidate = inputs[names.SEED], inputs[names.FIRST_CANDIDATE]
+    if names.UNIFORMS not in inputs:
+        with scope(op, "uniforms"):
+            return uniforms(op, seed, call, first_candidate)
+    given = inputs[names.UNIFORMS]
+
+    def of_seed(op: OpBuilder) -> list[ir.Value]:
+        def here(x: ir.Value | None) -> ir.Value:
+            return op.BitwiseXor(x, 0)
+
+        # An ONNX Runtime with a GPU computes there what follows values from around a branch: a copy for each bitwise
+        # operator, of which it has none there. So one that changes nothing leaves what follows to the CPU.
+        with scope(op, "uniforms"):
+            B = op.Shape(inputs[names.INPUT_IDS], start=0, end=1)
+            of_branch = Call(B=B, R=here(call.R), P=call.P, N=here(call.N), L=call.L, G=here(call.G))
+            return [uniforms(op, here(seed), of_branch, here(first_candidate))]
+
+    def as_given(op: OpBuilder) -> list[ir.Value]:
+        return [op.Identity(given)]
+
+    # No call is without tokens, as in Past.of.
+    is_given = op.And(op.GreaterOrEqual(op.ReduceMin(given, keepdims=0), 0.0), op.Squeeze(op.Greater(call.P, 0)))
+    return branches(op, is_given, as_given, of_seed, [(ir.DataType.FLOAT, ["N", "S", 1])])[0]

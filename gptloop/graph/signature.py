@@ -1,4 +1,4 @@
-"""What the Loops' bodies take and give: names, types and shapes.
+"""What the Loops' bodies and the branches around them take and give: names, types and shapes.
 
 Knows the layers' sizes; not what the bodies compute.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from gptloop.graph.scope import Kinds
 from gptloop.graph.transformer import Transformer
 
 _I64, _F32, _BOOL = ir.DataType.INT64, ir.DataType.FLOAT, ir.DataType.BOOL
@@ -62,7 +63,12 @@ def block_signature(transformer: Transformer) -> tuple[list[ir.Value], list[ir.V
     return inputs, outputs
 
 
+def rows_kinds(transformer: Transformer, length: str) -> Kinds:
+    """K and V of tokens of the rows, layer by layer; each length has a name of its own."""
+    kinds: Kinds = [(transformer.dtype, ["B", transformer.n_head, "R", length, transformer.head_dim])]
+    return kinds * 2 * transformer.n_layer
+
+
 def _caches(prefix: str, transformer: Transformer, length: str) -> list[ir.Value]:
-    shape: list[int | str] = ["B", transformer.n_head, "R", length, transformer.head_dim]
-    kinds = [(layer, kind) for layer in range(transformer.n_layer) for kind in ("key", "value")]
-    return [ir.val(f"{prefix}_{kind}.{layer}", transformer.dtype, shape) for layer, kind in kinds]
+    names = [f"{prefix}_{kind}.{layer}" for layer in range(transformer.n_layer) for kind in ("key", "value")]
+    return [ir.val(name, *kind) for name, kind in zip(names, rows_kinds(transformer, length), strict=True)]

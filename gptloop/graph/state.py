@@ -28,8 +28,9 @@ class Past(NamedTuple):
     Attributes:
         prompts: K and V, the newest token first, of which L tokens are each prompt's, or, of one row, all prompts'; by
             layer.
-        rows: K and V of the tokens that each row has generated in complete blocks of steps, by layer.
+        rows: K and V of the first E tokens of each row, by layer.
         block: The same of the other tokens but the last.
+        E: int64 [1].
         sequences: int64 [B, R, G or more], those tokens and the last one.
         ended: bool [B, R], read where G is not 0.
         wanted: bool [1], whether this call shall leave something itself.
@@ -38,6 +39,7 @@ class Past(NamedTuple):
     prompts: list[PromptCache]
     rows: list[GeneratedCache]
     block: list[GeneratedCache]
+    E: ir.Value
     sequences: ir.Value
     ended: ir.Value
     wanted: ir.Value
@@ -46,25 +48,15 @@ class Past(NamedTuple):
     def of(cls, op: OpBuilder, inputs: Mapping[str, ir.Value], transformer: Transformer, call: Call) -> Past:
         """From the graph's inputs by name."""
         _, _, E = sizes(op, inputs)
-        C = op.Sub(call.steps_done(op), E)
-        layers = range(transformer.n_layer)
 
-        def of_rows(name: str, length: ir.Value) -> list[GeneratedCache]:
-            # A default has one prompt and one candidate; a Reshape is no copy.
-            H, d = [transformer.n_head], [transformer.head_dim]
-            shape = op.Concat(call.B, H, call.R, length, d, axis=0)
+        def by_layer(name: str) -> list[list[ir.Value]]:
+            return [[inputs[f"{name}.{layer}.{kind}"] for kind in KINDS] for layer in range(transformer.n_layer)]
 
-            def read(layer: int, kind: str) -> ir.Value:
-                tokens = op.Slice(inputs[f"{name}.{layer}.{kind}"], [0], length, [3])
-                return op.Reshape(tokens, shape, allowzero=1)
-
-            return [GeneratedCache(*(read(layer, kind) for kind in KINDS)) for layer in layers]
-
-        prompts = [[inputs[f"{names.PAST_PROMPT}.{layer}.{kind}"] for kind in KINDS] for layer in layers]
         return cls(
-            prompts=[PromptCache(*pair) for pair in prompts],
-            rows=of_rows(names.PAST_ROWS, E),
-            block=of_rows(names.PAST_BLOCK, C),
+            prompts=[PromptCache(*pair) for pair in by_layer(names.PAST_PROMPT)],
+            rows=[GeneratedCache(*pair) for pair in by_layer(names.PAST_ROWS)],
+            block=[GeneratedCache(*pair) for pair in by_layer(names.PAST_BLOCK)],
+            E=E,
             sequences=inputs[names.PAST_SEQUENCES],
             ended=inputs[names.PAST_ENDED],
             # No call is without tokens, but a runtime must not know: a branch that is never taken crashes OpenVINO.
@@ -85,6 +77,7 @@ def past_inputs(transformer: Transformer) -> Inputs:
         names.PAST_SEQUENCES: (ir.DataType.INT64, [*rows, "G"]),
         names.PAST_ENDED: (ir.DataType.BOOL, rows),
         names.RETURN_STATE: (ir.DataType.BOOL, [1]),
+        names.UNIFORMS: (ir.DataType.FLOAT, ["steps", "rows", 1]),
         **_caches(transformer, names.PAST_PROMPT, "B_past", "L"),
         **_caches(transformer, names.PAST_ROWS, "B_past", "R_past", "E"),
         **_caches(transformer, names.PAST_BLOCK, "B_past", "R_past", "C"),
@@ -94,13 +87,14 @@ def past_inputs(transformer: Transformer) -> Inputs:
 def add_defaults(builder: GraphBuilder, transformer: Transformer) -> None:
     """Let the inputs be left out. Done last: no value is to be inferred from what is only a default.
 
-    Of what a call decides, a default has one each, which `past_sizes` says not to read: OpenVINO (2026.4) takes a
-    constant without elements for a scalar.
+    Of what a call decides, a default has one each, which `past_sizes` says not to read, or its sign: OpenVINO (2026.4)
+    takes a constant without elements for a scalar.
     """
     inputs = {value.name: value for value in builder.graph.inputs}
     for name, (dtype, shape) in past_inputs(transformer).items():
         dims = [dim if isinstance(dim, int) else 1 for dim in shape]
-        inputs[name].const_value = ir.tensor(np.zeros(dims, dtype.numpy()), dtype=dtype, name=name)
+        off = np.full(dims, -1 if name == names.UNIFORMS else 0, dtype.numpy())
+        inputs[name].const_value = ir.tensor(off, dtype=dtype, name=name)
         builder.graph.initializers[name] = inputs[name]
 
 

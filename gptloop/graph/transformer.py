@@ -47,6 +47,7 @@ class Transformer:
         self.n_head: int = config.n_head
         self.n_embd: int = config.n_embd
         self.head_dim: int = config.n_embd // config.n_head
+        self.n_positions: int = config.n_positions
         self.dtype = weights.dtype
         self._config = config
         self._weights = weights

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from gptloop import names
 from gptloop.runtime.request import Request
-from gptloop.runtime.threefry import uniforms
+from gptloop.runtime.threefry import by_step, uniforms
 
 
 def lean_feeds(request: Request, flavor: str, max_new_tokens: int | None) -> dict[str, npt.NDArray[Any]]:
@@ -56,5 +56,4 @@ def lean_feeds(request: Request, flavor: str, max_new_tokens: int | None) -> dic
     if max_new_tokens is None:
         return feeds | {names.MAX_NEW_TOKENS: np.array([request.max_new_tokens]), names.SEED: request.seed}
     numbers_BRN = uniforms(request.seed, request.num_return_sequences, request.max_new_tokens)
-    numbers_NS1 = np.ascontiguousarray(numbers_BRN.reshape(-1, request.max_new_tokens).T)[:, :, None]
-    return feeds | {names.UNIFORMS: numbers_NS1}
+    return feeds | {names.UNIFORMS: by_step(numbers_BRN)}

@@ -6,6 +6,7 @@ Knows the graph's inputs and outputs; runs nothing.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ import onnxruntime as ort
 from gptloop import names
 from gptloop.runtime.request import Request
 from gptloop.runtime.run import Input
+from gptloop.runtime.threefry import by_step, uniforms
 from gptloop.values import whole_number
 
 KINDS = ("key", "value")
@@ -78,27 +80,47 @@ class State:
         prefix: Of its prompts, if they have one.
         n_layer: The model's.
         metadata: The file's.
+        takes_uniforms: Whether the file takes the numbers to draw with.
 
     Attributes:
         ended: bool [B, R].
     """
 
-    def __init__(self, request: Request, prefix: Prefix | None, n_layer: int, metadata: Mapping[str, str]):
+    def __init__(
+        self,
+        request: Request,
+        prefix: Prefix | None,
+        n_layer: int,
+        metadata: Mapping[str, str],
+        *,
+        takes_uniforms: bool,
+    ):
         B, R = len(request.input_ids), request.num_return_sequences
         self.ended = np.zeros((B, R), np.bool_)
         self._tokens = np.zeros((B, R, 0), np.int64)
         self._request, self._n_layer, self._metadata = request, n_layer, metadata
         self._caches: Caches = dict(prefix.caches) if prefix else {}
+        self._takes_uniforms = takes_uniforms
+
+    @functools.cached_property
+    def _uniforms(self) -> npt.NDArray[np.float32]:
+        """Of the whole generation: the graph, without them, would make its own in each call."""
+        request = self._request
+        numbers = uniforms(request.seed, request.num_return_sequences, request.max_new_tokens, request.first_candidate)
+        return by_step(numbers)
 
     @property
     def generated(self) -> int:
         """Tokens of each row, G."""
         return self._tokens.shape[2]
 
-    def inputs(self) -> dict[str, Input]:
-        """For the next call."""
-        inputs = {names.RETURN_STATE: np.array([True]), **with_sizes(self._caches, self.generated)}
-        if self.generated:
+    def inputs(self, new_tokens: int) -> dict[str, Input]:
+        """For the next call, which is for so many."""
+        G = self.generated
+        inputs = {names.RETURN_STATE: np.array([True]), **with_sizes(self._caches, G)}
+        if self._takes_uniforms:
+            inputs[names.UNIFORMS] = self._uniforms[max(G - 1, 0) : G + new_tokens]
+        if G:
             inputs |= {names.PAST_SEQUENCES: self._tokens, names.PAST_ENDED: self.ended}
         return inputs
 
@@ -124,7 +146,7 @@ class State:
 
     def _take_caches(self, outputs: Sequence[str], caches: Sequence[ort.OrtValue]) -> None:
         for name, cache in zip(outputs, caches, strict=True):
-            # Where a call has completed no block of steps, what was complete before holds on.
+            # In earlier files, what complete blocks left holds on where a call has completed none.
             if not name.startswith(names.PRESENT_ROWS) or cache.shape()[3]:
                 self._caches[name.replace("present", "past", 1)] = cache
 

@@ -62,8 +62,8 @@ class Stream(Iterator[Any]):
         left = self._request.max_new_tokens - state.generated
         if self._closed or left == 0 or (state.generated and state.ended.all()):
             raise StopIteration
-        request = dataclasses.replace(self._request, max_new_tokens=min(left, self._block))
-        outputs = self._run(request, state.inputs(), wanted, state.outputs(), self._deadline.left_s())
+        request = dataclasses.replace(self._request, max_new_tokens=(new_tokens := min(left, self._block)))
+        outputs = self._run(request, state.inputs(new_tokens), wanted, state.outputs(), self._deadline.left_s())
         (tokens, ended, *scores), caches = _divided(outputs, len(wanted))
         state.take(tokens, ended, caches)
         rows = tokens.reshape(-1, tokens.shape[2])

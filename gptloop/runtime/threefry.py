@@ -59,3 +59,9 @@ def uniforms(
     counter = numbers[:, None], np.arange(steps, dtype=np.uint32)
     word, _ = threefry2x32(key, counter)
     return (word >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
+
+
+def by_step(numbers_BRN: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """As a graph takes them that is given them: [N, S, 1]."""
+    N = numbers_BRN.shape[2]
+    return np.ascontiguousarray(numbers_BRN.reshape(-1, N).T)[:, :, None]

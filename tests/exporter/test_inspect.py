@@ -26,9 +26,9 @@ def test_every_node_is_counted_once_outside_the_loop_or_in_it(tiny, structure):
     # Beside the Loop over blocks, one over the chunks of a long prompt, in each layer but the last.
     assert structure.graph_nodes["ai.onnx", "Loop"] == 1 + 1
     assert structure.block_nodes["ai.onnx", "Loop"] == 1
-    # As many where the first token is drawn, one in each layer of the prefill, one around all of that and one around
-    # the Loop.
-    assert structure.graph_nodes["ai.onnx", "If"] == structure.body_nodes["ai.onnx", "If"] + 2 + 2
+    # As many where the first token is drawn, one in each layer of the prefill, one around all of that, two for what is
+    # there instead in a call that goes on, one around the Loop and one around the uniform numbers.
+    assert structure.graph_nodes["ai.onnx", "If"] == structure.body_nodes["ai.onnx", "If"] + 2 + 1 + 2 + 1 + 1
 
 
 @pytest.mark.parametrize("n_layer", [1, 3])
@@ -155,6 +155,7 @@ def test_inputs_are_the_files(structure):
         ("past_sequences", "int64 [B_past, R_past, G]"),
         ("past_ended", "bool [B_past, R_past]"),
         ("return_state", "bool [1]"),
+        ("uniforms", "float [steps, rows, 1]"),
         *caches("past_prompt", "float [B_past, 4, 8, L]", "float [B_past, 4, L, 8]").items(),
         *caches("past_rows", *["float [B_past, 4, R_past, E, 8]"] * 2).items(),
         *caches("past_block", *["float [B_past, 4, R_past, C, 8]"] * 2).items(),
@@ -216,5 +217,6 @@ def test_defaults_of_inputs_are_no_weights(tiny, structure):
     graph = onnx.load(tiny.path, load_external_data=False).graph
     assert structure.optional <= {tensor.name for tensor in graph.initializer}
     defaults = sum(len(tensor.raw_data) for tensor in graph.initializer if tensor.name in structure.optional)
-    past_sizes, past_sequences, flags, caches = 3 * 8, 8, 2, 3 * 2 * 2 * (4 * 8 * 4)
-    assert defaults == past_sizes + past_sequences + flags + caches, "one of each size that a call decides"
+    past_sizes, past_sequences, flags, uniforms, caches = 3 * 8, 8, 2, 4, 3 * 2 * 2 * (4 * 8 * 4)
+    found = past_sizes + past_sequences + flags + uniforms + caches
+    assert defaults == found, "one of each size that a call decides"

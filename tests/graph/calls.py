@@ -74,13 +74,13 @@ class Model:
         return dict(zip(RESULTS, joined, strict=True)) | {names.ENDED: outputs[names.ENDED]}
 
     def state(self, outputs, before, found):
-        """What the next call takes: rows grow by whole blocks, and hold on where none was completed."""
-        state = {past: outputs[present] for past, present in (*self._prompt, *self._block)}
-        state |= {past: outputs[present] for past, present in self._rows if outputs[present].shape[3]}
-        held = {past: before[past] for past, _ in self._rows if past in before}
+        """What the next call takes: K and V of prompts hold on from the first call that left them."""
+        state = {past: outputs[present] for past, present in (*self._rows, *self._block)}
+        state |= {past: outputs[present] for past, present in self._prompt if outputs[present].size}
+        held = {past: before[past] for past, _ in self._prompt if past in before}
         sequences = np.concatenate([tokens for tokens, *_ in found], axis=2)
-        rows = (held | state).get(self._rows[0][0])
-        lengths = [state[self._prompt[0][0]].shape[3], sequences.shape[2], 0 if rows is None else rows.shape[3]]
+        L, E = ((held | state)[caches[0][0]].shape[3] for caches in (self._prompt, self._rows))
+        lengths = [L, sequences.shape[2], E]
         ended = {names.PAST_SEQUENCES: sequences, names.PAST_ENDED: outputs[names.ENDED]}
         ended[names.PAST_SIZES] = np.array(lengths)
         return {names.RETURN_STATE: np.array([True])} | held | state | ended

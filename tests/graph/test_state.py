@@ -17,6 +17,7 @@ from gptloop.graph.blocks import block_bounds
 from gptloop.graph.prompt_attention import CHUNK
 from gptloop.runtime.feeds import feeds
 from gptloop.runtime.request import check_request
+from gptloop.runtime.threefry import by_step, uniforms
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -66,12 +67,13 @@ def test_on_other_runtimes_as_well(open_model, precision, runtime, sizes, call):
         assert_equal(found, expected)
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 9, 15])
+@pytest.mark.parametrize("size", [1, 3, 4, 7, 8, 9, 16])
 def test_calls_that_end_with_a_block_before_it_and_behind_it(model, size):
-    """Blocks end with step 4, 9, 15 and 22, and a call's first token is none of them."""
-    assert block_bounds(22) == [0, 4, 9, 15, 22]
-    calls = [size + 1, *[size] * 4]
-    assert_equal(model.in_calls(calls, PROMPTS), model.call(PROMPTS, max_new_tokens=sum(calls)))
+    """Blocks end with step 3, 7, 15, 23 and 31, and a generation's first token is none of them."""
+    assert block_bounds(31) == [0, 3, 7, 15, 23, 31]
+    for first in (size, size + 1):
+        calls = [first, *[size] * 4]
+        assert_equal(model.in_calls(calls, PROMPTS), model.call(PROMPTS, max_new_tokens=sum(calls)))
 
 
 @pytest.mark.parametrize("most", [2, 5, 17, 40])
@@ -92,6 +94,14 @@ def test_a_generation_whose_rows_have_all_ended_has_no_more_tokens(model):
     later = model.call(PROMPTS, state, eos_token_id=list(range(97)))
     assert [later[name].shape for name in RESULTS] == [(3, 1, 0)] * 3
     assert later[names.ENDED].all()
+
+
+def test_numbers_that_are_given_are_drawn_with_in_place_of_the_seeds(model):
+    numbers = by_step(uniforms(np.array([3, 4, 5]), candidates=2, steps=20))
+    own = model.call(PROMPTS, num_return_sequences=2)
+    assert_equal(model.call(PROMPTS, {names.UNIFORMS: numbers}, num_return_sequences=2, seed=0), own)
+    others = model.call(PROMPTS, {names.UNIFORMS: numbers[::-1].copy()}, num_return_sequences=2)
+    assert (others[names.SEQUENCES] != own[names.SEQUENCES]).any()
 
 
 def test_without_the_wish_for_a_state_the_tokens_are_the_same(model):

@@ -110,10 +110,13 @@ export class Model {
     return new this.Tensor("int64", BigInt64Array.from(values, BigInt), dims);
   }
 
-  /** What a generation starts from: inputs that past_sizes, 0 each, says not to read. */
+  /** What a generation starts from: inputs that past_sizes, 0 each, says not to read, and no numbers but the seed's. */
   #nothing() {
-    const optional = this.session.inputMetadata.filter(({ name }) => name.startsWith("past_"));
-    return Object.fromEntries(optional.map(({ name, type, shape }) => [name, this.#zeros(type, shape)]));
+    const { inputMetadata, inputNames } = this.session;
+    const optional = inputMetadata.filter(({ name }) => name.startsWith("past_"));
+    const nothing = Object.fromEntries(optional.map(({ name, type, shape }) => [name, this.#zeros(type, shape)]));
+    if (inputNames.includes("uniforms")) nothing.uniforms = new this.Tensor("float32", Float32Array.of(-1), [1, 1, 1]);
+    return nothing;
   }
 
   #zeros(type, shape) {
@@ -122,11 +125,11 @@ export class Model {
     return new this.Tensor(type, new kinds[type](dims.reduce((product, size) => product * size, 1)), dims);
   }
 
-  /** The next call's inputs. Where a call has completed no block of steps, past_rows hold on. */
+  /** The next call's inputs. Where a call leaves none of the prompts' or the rows' K and V, those of before hold on. */
   #after(outputs, past, rows, dims) {
     const next = { ...past, past_ended: outputs.ended };
     for (const [name, tensor] of Object.entries(outputs)) {
-      const holdsOn = name.startsWith("present_rows") && tensor.dims[3] === 0;
+      const holdsOn = !name.startsWith("present_block") && tensor.dims.includes(0);
       if (name.startsWith("present_") && !holdsOn) next[name.replace("present", "past")] = tensor;
     }
     const [L, G] = [next["past_prompt.0.key"].dims[3], rows[0].length];
