@@ -31,7 +31,7 @@ from gptloop.runtime.session import cpu_alone, open_session, session_options
 
 # ONNX Runtime's own exceptions have no base in common.
 REFUSED = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile, NoModel, RuntimeException, RuntimeError)
-ONLY_FATAL = 4
+ONLY_ERRORS, ONLY_FATAL = 3, 4
 LONGEST_CAUSE = 500  # what is wrong stands at the end of ONNX Runtime's messages
 
 
@@ -73,9 +73,10 @@ def _open(
         # out took over a minute to load, and less than half of that without.
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     weights = MappedWeights(file) if cpu_alone(device) else None
+    # What is wrong is raised; on CUDA the log may say more. Warnings name every input that has a default.
+    options.log_severity_level = ONLY_FATAL if weights else ONLY_ERRORS
     if weights:
         weights.add_to(options)
-        options.log_severity_level = ONLY_FATAL  # what is wrong is raised; on CUDA the log may say more
     cuda_options = cuda_graph.OPTIONS if unrolled else None
     with weights.dropping_pages() if weights and prepack else contextlib.nullcontext(), _naming(file):
         model = to_open(file, options)

@@ -64,6 +64,13 @@ def test_onnx_runtime_is_handed_what_was_read(model, monkeypatch):
     assert seen == [model.read_bytes()]
 
 
+def test_the_log_names_no_inputs_where_cuda_is_tried(tiny, monkeypatch, capfd):
+    """ONNX Runtime warns of each that has a default: 76 lines for gpt2."""
+    monkeypatch.setattr(opening, "cpu_alone", lambda device: False)
+    np.testing.assert_array_equal(tokens(OnnxLoop(tiny.path, device="cpu", threads=1)), tokens(tiny.onnx))
+    assert "graph inputs" not in capfd.readouterr().err
+
+
 def test_the_working_directory_is_not_the_models_folder(model, tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(model.parent)
     np.testing.assert_array_equal(tokens(OnnxLoop(model.name, device="cpu", threads=1)), tokens(tiny.onnx))
