@@ -32,7 +32,7 @@ PROC = Path("/proc/cpuinfo")
 def cpu_name() -> str:
     """The brand, such as "AMD EPYC 7B13"; of a CPU that tells none, what it does tell."""
     brand = _printable(_cpuinfo().get("brand_raw"))
-    if brand:
+    if any(map(str.isalnum, brand)):  # for an ARM core that lscpu does not know, py-cpuinfo passes on its "-"
         return brand
     facts = [platform.machine(), _printable(platform.processor())]
     # ARM's cores are told apart by who made them and which part they are.

@@ -50,6 +50,11 @@ def told(tmp_path, monkeypatch):
             "unknown CPU (aarch64, implementer 0x41, part 0xd40)",
             ["NEON", "DOTPROD", "I8MM", "BF16", "SVE"],
         ),
+        (
+            ({"brand_raw": "-", "flags": ["asimd", "asimddp"]}, GRAVITON),
+            "unknown CPU (aarch64, implementer 0x41, part 0xd40)",
+            ["NEON", "DOTPROD"],
+        ),
         (({"brand_raw": "  "}, None, "riscv64", "Risky"), "unknown CPU (riscv64, Risky)", None),
         ((Exception("py-cpuinfo does not know this CPU"), None, "aarch64", "aarch64"), "unknown CPU (aarch64)", None),
         (({}, None, "", ""), "unknown CPU (nothing is told of it)", None),
