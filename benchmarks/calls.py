@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of one product")
     parser.add_argument("--size", default="gpt2", help="a published size (default: gpt2)")
     parser.add_argument("--rounds", type=int, help="of every case, instead of its own number")
+    parser.add_argument("--streams", action="store_true", help="measure the streams only: three minutes")
     options = parser.parse_args()
     if not options.output.parent.is_dir():  # said before the minutes that it takes
         parser.error(f"no such folder: {options.output.parent}")
@@ -63,21 +64,26 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = export(random_model(options.size), Path(folder) / "model.onnx", precision=options.precision)
         loop = OnnxLoop(path, device="cpu", threads=options.threads)
-        rows = [row for case in cases(loop) for row in measure(case, options.rounds or case.rounds)]
+        measured = streamed(loop) if options.streams else [*streamed(loop), ragged_prompts(loop)]
+        rows = [row for case in measured for row in measure(case, options.rounds or case.rounds)]
     what = {"size": options.size, "weights": "random", "precision": options.precision}
     saved = {"gptloop_kind": "calls", "machine": facts(), "commit": commit, **what, "rows": rows}
     write_files(options.output.parent, {options.output.name: (json.dumps(saved, indent=1) + "\n").encode()})
     print("\n".join(table(rows)))
 
 
-def cases(loop: OnnxLoop) -> Iterator[Case]:
-    """All that is measured."""
+def streamed(loop: OnnxLoop) -> Iterator[Case]:
+    """Blocks against one call."""
     for workload, rounds in STREAMED:
         ids = prompt_ids(workload, loop.bounds.vocab_size)
         yield Case(workload.title, rounds, streams(loop, ids, workload))
     first, of_block = streams_firsts(loop, prompt_ids(ONE_ROW, loop.bounds.vocab_size))
     yield Case("first token, one row", STREAMED[0][1], {"generate": first, "block 8": of_block})
-    yield Case(f"{RAGGED_PROMPTS} prompts of {SHORTEST} to {LONGEST} tokens", RAGGED_ROUNDS, ragged(loop))
+
+
+def ragged_prompts(loop: OnnxLoop) -> Case:
+    """Sorted by length against in the order of the input."""
+    return Case(f"{RAGGED_PROMPTS} prompts of {SHORTEST} to {LONGEST} tokens", RAGGED_ROUNDS, ragged(loop))
 
 
 def streams(loop: OnnxLoop, ids: np.ndarray[Any, Any], workload: Workload) -> dict[str, Call]:

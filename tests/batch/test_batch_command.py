@@ -63,7 +63,21 @@ def test_a_broken_line_is_an_error_in_its_place(undisturbed):
 def test_a_stop_text_ends_a_candidate_as_in_generate(trained, undisturbed, batch, tmp_path):
     output = tmp_path / "results.jsonl"
     call = {"max_new_tokens": 20, "temperature": 0.8, "num_return_sequences": 3, "stop": ["th", "."]}
-    options = ("--max-new-tokens", 20, "--temperature", 0.8, "-n", 3, "--seed", 7, "--no-eos", "--stop", "th", "--stop", ".")
+    options = (
+        "--max-new-tokens",
+        20,
+        "--temperature",
+        0.8,
+        "-n",
+        3,
+        "--seed",
+        7,
+        "--no-eos",
+        "--stop",
+        "th",
+        "--stop",
+        ".",
+    )
     assert batch(undisturbed.model, undisturbed.source, "-o", output, *options)[0] == 0
     completer, ended = Completer(trained.onnx), set()
     for number, record in enumerate(records(output)):

@@ -10,14 +10,24 @@ from gptloop.checkpoint import seeded
 
 
 @pytest.fixture
-def saved(tmp_path, monkeypatch, capsys):
+def saved(measured):
+    return measured()
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch, capsys):
+    """The command with more options: what it saved and printed."""
     size = {"n_layer": 1, "n_embd": 16, "n_head": 2, "vocab_size": 97, "n_positions": 640}
     monkeypatch.setitem(seeded.SIZES, "gpt2", size)
     monkeypatch.setattr(calls, "RAGGED_PROMPTS", 6)
     path = tmp_path / "calls.json"
-    monkeypatch.setattr(sys, "argv", ["calls", "--output", str(path), "--rounds", "2"])
-    calls.main()
-    return json.loads(path.read_text()), capsys.readouterr().out
+
+    def measured_(*options):
+        monkeypatch.setattr(sys, "argv", ["calls", "--output", str(path), "--rounds", "2", *options])
+        calls.main()
+        return json.loads(path.read_text()), capsys.readouterr().out
+
+    return measured_
 
 
 def test_every_round_of_every_way_is_saved(saved):
@@ -28,6 +38,11 @@ def test_every_round_of_every_way_is_saved(saved):
     streamed = ["generate", *(f"block {block}" for block in calls.BLOCKS)]
     assert [row["way"] for row in run["rows"]] == [*streamed * 3, "generate", "block 8", "in input order", "sorted"]
     assert all(len(row["rounds_s"]) == 2 and min(row["rounds_s"]) > 0 for row in run["rows"])
+
+
+def test_streams_alone_leave_the_prompts_of_unequal_lengths_out(measured):
+    ways = {row["way"] for row in measured("--streams")[0]["rows"]}
+    assert ways == {"generate", *(f"block {block}" for block in calls.BLOCKS)}
 
 
 def test_ways_are_compared_with_the_first_of_their_case():
