@@ -66,8 +66,6 @@ def start(
         call: The call's sizes.
         blocks: The blocks of its steps.
     """
-    L = call.L
-    assert L is not None  # of a call that may go on from something
     ids, mask = inputs[names.INPUT_IDS], inputs[names.ATTENTION_MASK]
     transformer.prepare(op, ids)
 
@@ -81,16 +79,8 @@ def start(
         return [*first.drawn, first.ended_S, first.go_on, op.Unsqueeze(first.drawn.token, [1]), *caches]
 
     def from_past(op: OpBuilder) -> list[ir.Value]:
-        ended_S = op.Reshape(past.ended, [-1])
-        running = op.ReduceMax(op.Cast(op.Not(ended_S), to=ir.DataType.INT32), keepdims=0)
-        sequences_BRG = op.Slice(past.sequences, [0], call.G, [2])
-        sequences_SG = op.Reshape(sequences_BRG, op.Concat(op.Mul(call.B, call.R), call.G, axis=0), allowzero=1)
-        token_S = op.Gather(sequences_SG, -1, axis=1)
-        no_logprob_S = op.Expand(0.0, op.Shape(token_S))
-        caches = [kv for cache in past.prompts for kv in padded(op, cache, L)]
-        go_on = op.Cast(running, to=_BOOL)
         generated = _divided(op, past, op.Unsqueeze(blocks.before(op), [0]), of_rows)
-        return [token_S, no_logprob_S, op.Identity(no_logprob_S), ended_S, go_on, sequences_SG, *caches, *generated]
+        return [*_newest(op, past, call), *generated]
 
     H, d = transformer.n_head, transformer.head_dim
     of_rows, of_block = (rows_kinds(transformer, length) for length in ("E_given", "C_given"))
@@ -107,6 +97,20 @@ def start(
     first = Stopped(Drawn(token, logprob, raw_logprob), ended, go_on)
     generated = ([GeneratedCache(*pair) for pair in of_layers] for of_layers in (rows, block))
     return Start(first, sequences, prompts, *generated)
+
+
+def _newest(op: OpBuilder, past: Past, call: Call) -> list[ir.Value]:
+    """Of a state, what the steps go on from beside K and V of the rows: as `start` has it, in this order."""
+    assert call.L is not None  # of a call that may go on from something
+    ended_S = op.Reshape(past.ended, [-1])
+    running = op.ReduceMax(op.Cast(op.Not(ended_S), to=ir.DataType.INT32), keepdims=0)
+    sequences_BRG = op.Slice(past.sequences, [0], call.G, [2])
+    sequences_SG = op.Reshape(sequences_BRG, op.Concat(op.Mul(call.B, call.R), call.G, axis=0), allowzero=1)
+    token_S = op.Gather(sequences_SG, -1, axis=1)
+    no_logprob_S = op.Expand(0.0, op.Shape(token_S))
+    caches = [kv for cache in past.prompts for kv in padded(op, cache, call.L)]
+    go_on = op.Cast(running, to=_BOOL)
+    return [token_S, no_logprob_S, op.Identity(no_logprob_S), ended_S, go_on, sequences_SG, *caches]
 
 
 def _divided(op: OpBuilder, past: Past, before: ir.Value, of_rows: Kinds) -> list[ir.Value]:

@@ -82,7 +82,7 @@ class OnnxLoop(Loop):
         fixed = self.metadata.get(names.META_MAX_NEW_TOKENS)
         self._max_new_tokens = None if fixed is None else int(fixed)
         self._inputs = {value.name: value.shape for value in self.session.get_inputs()}
-        self._optional_inputs = {value.name for value in self.session.get_overridable_initializers()}
+        self._optional = {value.name for value in self.session.get_overridable_initializers()}
         self.device = "cuda" if CUDA in self.session.get_providers() else "cpu"
         self._captured = CapturedCalls(self.session, ON_HOST, self.device) if self.flavor == "unrolled" else None
 
@@ -171,7 +171,8 @@ class OnnxLoop(Loop):
         request = self.check(input_ids, return_logprobs=return_logprobs, prefix=prefix, **arguments)
         self._check_state("stream()")
         block = whole_number("block", block, at_least=1)
-        return Stream(self._run_block, request, self._state(request, prefix), block, Deadline(timeout_s))
+        state = State(request, prefix, self._config["n_layer"], self.metadata, self._optional)
+        return Stream(self._run_block, request, state, block, Deadline(timeout_s))
 
     def prefill(
         self, input_ids: npt.ArrayLike, *, attention_mask: npt.ArrayLike | None = None, prefix: Prefix | None = None
@@ -188,7 +189,7 @@ class OnnxLoop(Loop):
         """
         request = self.check(input_ids, attention_mask=attention_mask, prefix=prefix, max_new_tokens=1)
         self._check_state("prefill()")
-        state = self._state(request, prefix)
+        state = State(request, prefix, self._config["n_layer"], self.metadata, self._optional)
         return state.take_prompts(self._run_block(request, state.inputs(1), (), state.of_prompts(), None))
 
     def check(
@@ -212,12 +213,8 @@ class OnnxLoop(Loop):
             check_memory(request, self._config, self.metadata[names.META_PRECISION])
         return request
 
-    def _state(self, request: Request, prefix: Prefix | None) -> State:
-        takes_uniforms = names.UNIFORMS in self._optional_inputs
-        return State(request, prefix, self._config["n_layer"], self.metadata, takes_uniforms=takes_uniforms)
-
     def _check_state(self, what: str) -> None:
-        if names.RETURN_STATE not in self._optional_inputs:
+        if names.RETURN_STATE not in self._optional:
             why = f"is of flavor {self.flavor!r}" if self.flavor != "standard" else "is from before there was one"
             raise ValueError(f"{what} needs a file whose generation has a state, {self.path} {why}")
 

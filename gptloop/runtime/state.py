@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,27 +80,21 @@ class State:
         prefix: Of its prompts, if they have one.
         n_layer: The model's.
         metadata: The file's.
-        takes_uniforms: Whether the file takes the numbers to draw with.
+        optional: Inputs of the file that have a default.
 
     Attributes:
         ended: bool [B, R].
     """
 
     def __init__(
-        self,
-        request: Request,
-        prefix: Prefix | None,
-        n_layer: int,
-        metadata: Mapping[str, str],
-        *,
-        takes_uniforms: bool,
+        self, request: Request, prefix: Prefix | None, n_layer: int, metadata: Mapping[str, str], optional: Set[str]
     ):
         B, R = len(request.input_ids), request.num_return_sequences
         self.ended = np.zeros((B, R), np.bool_)
         self._tokens = np.zeros((B, R, 0), np.int64)
         self._request, self._n_layer, self._metadata = request, n_layer, metadata
         self._caches: Caches = dict(prefix.caches) if prefix else {}
-        self._takes_uniforms = takes_uniforms
+        self._takes_uniforms = names.UNIFORMS in optional
 
     @functools.cached_property
     def _uniforms(self) -> npt.NDArray[np.float32]:

@@ -32,8 +32,9 @@ def test_the_state_of_all_layers_is_shown_in_a_line_a_kind_and_marked_optional(o
     (line,) = (line for line in lines if "past_prompt.{0..1}.key" in line)
     assert line.split() == ["past_prompt.{0..1}.key", "float", "[B_past,", "4,", "8,", "L]", "optional"]
     optional = [line.split()[0] for line in lines if line.endswith("  optional")]
-    assert optional[:5] == ["past_sizes", "past_sequences", "past_ended", "return_state", "past_prompt.{0..1}.key"]
-    assert len(optional) == 4 + 3 * 2
+    assert optional[:5] == ["past_sizes", "past_sequences", "past_ended", "return_state", "uniforms"]
+    assert optional[5] == "past_prompt.{0..1}.key"
+    assert len(optional) == 5 + 3 * 2
     one_layer = render(inspect(open_tiny(n_layer=1).path))
     assert "  present_rows.0.value " in one_layer
     assert "{" not in one_layer

@@ -46,8 +46,9 @@ class Counting:
         try:
             return interruptible(self._work, self.stop)
         finally:
-            signalling.cancel()
             impatient.cancel()
+            signalling.cancel()
+            signalling.join()  # so that a signal that is sent late comes here, not in another test
 
     def stop(self, end: bool) -> None:
         self.options.terminate = end
@@ -64,7 +65,9 @@ class Counting:
 @pytest.fixture
 def counting():
     counting = Counting()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever else has run in this process
     yield counting
+    signal.signal(signal.SIGINT, before)
     assert not counting.waited_too_long
 
 
