@@ -34,6 +34,7 @@ class Completer:
         eos_token_ids: The model's end of text; none where the configuration's is outside the vocabulary, as the default
             is for a small one, and -1 often for none. Likewise `bos_token_ids`, what text starts from where there is
             none yet.
+        stop_texts: What finds stop texts, given a tuple of them: `_stop_texts`, whose last result is kept.
     """
 
     def __init__(self, loop: OnnxLoop):
