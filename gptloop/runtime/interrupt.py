@@ -11,7 +11,7 @@ Source: Python's documentation of `signal.set_wakeup_fd`.
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import os
 import signal
 import socket
@@ -21,6 +21,8 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 ENDING = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)}
+
+WRITE_SIGNALS_TO = functools.partial(signal.set_wakeup_fd, warn_on_full_buffer=False)
 
 
 def interruptible(work: Callable[[], Result], stop: Callable[[bool], object]) -> Result:
@@ -39,20 +41,25 @@ def interruptible(work: Callable[[], Result], stop: Callable[[bool], object]) ->
     except Exception:
         if not watch.stopped:
             raise
-    stop(False)
+    with watch.stopping:  # what may be under way
+        stop(False)
     return work()
 
 
 class Watch:
-    """The thread that hears of signals, one for a process."""
+    """The thread that hears of signals, one for a process.
+
+    Attributes:
+        stopped: Whether the work was told to end.
+        stopping: Held while it is told.
+    """
 
     _only: Watch | None = None
 
     def __init__(self) -> None:
-        self.stopped = False
+        self.stopped, self.stopping = False, threading.Lock()
         self._process = os.getpid()
         self._stop: Callable[[bool], object] | None = None
-        self._other = -1
         self._hears, self._written = socket.socketpair()
         self._written.setblocking(False)
         threading.Thread(target=self._hear, name="watch-for-signals", daemon=True).start()
@@ -65,20 +72,25 @@ class Watch:
         return cls._only
 
     def over(self, work: Callable[[], Result], stop: Callable[[bool], object]) -> Result:
-        """Do the work, and stop it at a signal."""
+        """Do the work, and stop it at a signal; not where somebody else, like an event loop, hears signals already."""
+        before: list[int] = []  # the file descriptor of who does, or -1
         self.stopped, self._stop = False, stop
-        self._other = signal.set_wakeup_fd(self._written.fileno(), warn_on_full_buffer=False)
         try:
+            # In one call of C: Python runs a handler, which may raise, after any call of a line.
+            before.extend(map(WRITE_SIGNALS_TO, (self._written.fileno(),)))
+            if before != [-1]:
+                self._stop = None
+                signal.set_wakeup_fd(before[0])
             return work()
         finally:
-            signal.set_wakeup_fd(self._other)  # first: a handler that raises does so after it
             self._stop = None
+            if before:
+                signal.set_wakeup_fd(before[0])  # a handler that raises does so after it
 
     def _hear(self) -> None:
         while numbers := self._hears.recv(64):
-            if ENDING.intersection(numbers) and (stop := self._stop):
-                self.stopped = True
-                stop(True)
-            if self._other != -1:  # an event loop's, say
-                with contextlib.suppress(OSError):
-                    os.write(self._other, numbers)
+            if ENDING.intersection(numbers):
+                with self.stopping:
+                    if stop := self._stop:
+                        self.stopped = True
+                        stop(True)

@@ -190,7 +190,7 @@ class OnnxLoop(Loop):
         request = self.check(input_ids, attention_mask=attention_mask, prefix=prefix, max_new_tokens=1)
         self._check_state("prefill()")
         state = State(request, prefix, self._config["n_layer"], self.metadata, self._optional)
-        return state.take_prompts(self._run_block(request, state.inputs(1), (), state.of_prompts(), None))
+        return state.prompts(self._run_block(request, state.inputs(1), (), state.of_prompts(), None))
 
     def check(
         self,

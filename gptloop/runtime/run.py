@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -59,22 +59,25 @@ def run_bound(
     options = ort.RunOptions()
     options.log_severity_level = LOG_FATAL
 
+    up = threading.Event()
+
     def end(wanted: bool) -> None:
         options.terminate = wanted
+        if up.is_set():  # which the thread of a signal does not change
+            options.terminate = True
 
-    with _ended_after(timeout_s, end):
+    with _ended_after(timeout_s, up, end):
         interruptible(lambda: session.run_with_iobinding(binding, options), stop=end)
     results: list[ort.OrtValue] = binding.get_outputs()
     return results
 
 
 @contextlib.contextmanager
-def _ended_after(timeout_s: float | None, end: Any) -> Iterator[None]:
-    """Make the work in this block end when its time is up."""
+def _ended_after(timeout_s: float | None, up: threading.Event, end: Callable[[bool], None]) -> Iterator[None]:
+    """Make the work in this block end when its time is up, and `up` say so."""
     if timeout_s is None:
         yield
         return
-    up = threading.Event()
 
     def time_is_up() -> None:
         up.set()

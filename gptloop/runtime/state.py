@@ -9,7 +9,7 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -72,6 +72,20 @@ class Prefix:
         )
 
 
+class Left(NamedTuple):
+    """What the calls up to now have left: one value, so that it is there before a call or after it, never in between.
+
+    Attributes:
+        tokens: int64 [B, R, G].
+        ended: bool [B, R].
+        caches: K and V, by the graph's input.
+    """
+
+    tokens: npt.NDArray[np.int64]
+    ended: npt.NDArray[np.bool_]
+    caches: Caches
+
+
 class State:
     """What the calls of one generation hand on.
 
@@ -83,17 +97,15 @@ class State:
         optional: Inputs of the file that have a default.
 
     Attributes:
-        ended: bool [B, R].
+        left: What there is to go on from. Whoever has run a call puts `after` here.
     """
 
     def __init__(
         self, request: Request, prefix: Prefix | None, n_layer: int, metadata: Mapping[str, str], optional: Set[str]
     ):
         B, R = len(request.input_ids), request.num_return_sequences
-        self.ended = np.zeros((B, R), np.bool_)
-        self._tokens = np.zeros((B, R, 0), np.int64)
+        self.left = Left(np.zeros((B, R, 0), np.int64), np.zeros((B, R), np.bool_), prefix.caches if prefix else {})
         self._request, self._n_layer, self._metadata = request, n_layer, metadata
-        self._caches: Caches = dict(prefix.caches) if prefix else {}
         self._takes_uniforms = names.UNIFORMS in optional
 
     @functools.cached_property
@@ -106,16 +118,16 @@ class State:
     @property
     def generated(self) -> int:
         """Tokens of each row, G."""
-        return self._tokens.shape[2]
+        return self.left.tokens.shape[2]
 
     def inputs(self, new_tokens: int) -> dict[str, Input]:
         """For the next call, which is for so many."""
         G = self.generated
-        inputs = {names.RETURN_STATE: np.array([True]), **with_sizes(self._caches, G)}
+        inputs = {names.RETURN_STATE: np.array([True]), **with_sizes(self.left.caches, G)}
         if self._takes_uniforms:
             inputs[names.UNIFORMS] = self._uniforms[max(G - 1, 0) : G + new_tokens]
         if G:
-            inputs |= {names.PAST_SEQUENCES: self._tokens, names.PAST_ENDED: self.ended}
+            inputs |= {names.PAST_SEQUENCES: self.left.tokens, names.PAST_ENDED: self.left.ended}
         return inputs
 
     def of_prompts(self) -> list[str]:
@@ -123,31 +135,34 @@ class State:
         return _cache_names(names.PRESENT_PROMPT, self._n_layer)
 
     def outputs(self) -> list[str]:
-        """Names of the caches that the next call is to leave, which `take` takes in this order."""
+        """Names of the caches that the next call is to leave, which `after` takes in this order."""
         own = [name for kind in (names.PRESENT_ROWS, names.PRESENT_BLOCK) for name in _cache_names(kind, self._n_layer)]
         return own if self.generated else own + self.of_prompts()
 
-    def take(self, tokens: npt.NDArray[np.int64], ended: npt.NDArray[np.bool_], caches: Sequence[ort.OrtValue]) -> None:
-        """What a call has left: tokens [B, R, N] and ended [B, R]."""
-        self._take_caches(self.outputs(), caches)
-        self._tokens, self.ended = np.concatenate([self._tokens, tokens], axis=2), ended
+    def after(
+        self, tokens: npt.NDArray[np.int64], ended: npt.NDArray[np.bool_], caches: Sequence[ort.OrtValue]
+    ) -> Left:
+        """What there is to go on from after a call that has left these: tokens [B, R, N] and ended [B, R]."""
+        return Left(np.concatenate([self.left.tokens, tokens], axis=2), ended, self._renewed(self.outputs(), caches))
 
-    def take_prompts(self, caches: Sequence[ort.OrtValue]) -> Prefix:
+    def prompts(self, caches: Sequence[ort.OrtValue]) -> Prefix:
         """What a call has left of the prompts alone."""
-        self._take_caches(self.of_prompts(), caches)
-        ids = self._request.input_ids
-        return Prefix(ids, self._request.attention_mask, self._caches, self._metadata)
+        request = self._request
+        caches_ = self._renewed(self.of_prompts(), caches)
+        return Prefix(request.input_ids, request.attention_mask, caches_, self._metadata)
 
-    def _take_caches(self, outputs: Sequence[str], caches: Sequence[ort.OrtValue]) -> None:
-        for name, cache in zip(outputs, caches, strict=True):
+    def _renewed(self, outputs: Sequence[str], caches: Sequence[ort.OrtValue]) -> Caches:
+        return self.left.caches | {
+            name.replace("present", "past", 1): cache
+            for name, cache in zip(outputs, caches, strict=True)
             # In earlier files, what complete blocks left holds on where a call has completed none.
-            if not name.startswith(names.PRESENT_ROWS) or cache.shape()[3]:
-                self._caches[name.replace("present", "past", 1)] = cache
+            if not name.startswith(names.PRESENT_ROWS) or cache.shape()[3]
+        }
 
     def prefix(self, candidate: int | Sequence[int] | None) -> Prefix:
         """The prompts and what one candidate of each has generated; as `Stream.prefix`."""
         chosen = self._chosen(candidate)
-        tokens = np.take_along_axis(self._tokens, chosen[:, None, None], axis=1)[:, 0]
+        tokens = np.take_along_axis(self.left.tokens, chosen[:, None, None], axis=1)[:, 0]
         mask = np.concatenate([self._request.attention_mask, self._of_text(tokens)], axis=1)
         ids = np.concatenate([self._request.input_ids, tokens], axis=1)
         caches = {
@@ -158,7 +173,7 @@ class State:
         return Prefix(ids, mask, caches, self._metadata)
 
     def _chosen(self, candidate: int | Sequence[int] | None) -> npt.NDArray[np.int64]:
-        B, R, G = self._tokens.shape
+        B, R, G = self.left.tokens.shape
         if not G:
             raise ValueError("prefix() needs at least 1 block of new tokens, got none yet")
         if candidate is None and R > 1:
@@ -180,7 +195,7 @@ class State:
 
     def _joined(self, layer: int, chosen: npt.NDArray[np.int64]) -> Iterator[tuple[str, npt.NDArray[Any]]]:
         def cache(kind: str, name: str) -> npt.NDArray[Any]:
-            array: npt.NDArray[Any] = self._caches[f"{name}.{layer}.{kind}"].numpy()
+            array: npt.NDArray[Any] = self.left.caches[f"{name}.{layer}.{kind}"].numpy()
             if name == names.PAST_PROMPT:
                 return array
             own = np.take_along_axis(array, chosen[:, None, None, None, None], axis=2)[:, :, 0, ::-1]  # [B, H, T, d]
@@ -188,7 +203,7 @@ class State:
 
         for kind, axis in zip(KINDS, (3, 2), strict=True):
             names_ = [names.PAST_BLOCK, names.PAST_ROWS, names.PAST_PROMPT]  # a prompt's K and V begin with the newest
-            parts = [cache(kind, name) for name in names_ if f"{name}.{layer}.{kind}" in self._caches]
+            parts = [cache(kind, name) for name in names_ if f"{name}.{layer}.{kind}" in self.left.caches]
             yield f"{names.PAST_PROMPT}.{layer}.{kind}", np.concatenate(parts, axis=axis)
 
 

@@ -60,12 +60,21 @@ class Stream(Iterator[Any]):
         """
         state, wanted = self._state, OUTPUTS + LOGPROBS * self._request.return_logprobs
         left = self._request.max_new_tokens - state.generated
-        if self._closed or left == 0 or (state.generated and state.ended.all()):
+        if self._closed or left == 0 or (state.generated and state.left.ended.all()):
             raise StopIteration
         request = dataclasses.replace(self._request, max_new_tokens=(new_tokens := min(left, self._block)))
         outputs = self._run(request, state.inputs(new_tokens), wanted, state.outputs(), self._deadline.left_s())
         (tokens, ended, *scores), caches = _divided(outputs, len(wanted))
-        state.take(tokens, ended, caches)
+        piece = self._piece(tokens, scores)
+        after = state.after(tokens, ended, caches)
+        # Python runs a signal's handler when a function is called or a loop goes back, so before both of these lines or
+        # after them: a block is handed over if and only if it is not computed again.
+        state.left = after
+        return piece
+
+    def _piece(
+        self, tokens: npt.NDArray[np.int64], scores: Sequence[npt.NDArray[np.float32]]
+    ) -> npt.NDArray[np.int64] | Generation:
         rows = tokens.reshape(-1, tokens.shape[2])
         if not scores:
             return rows

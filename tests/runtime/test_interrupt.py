@@ -1,13 +1,16 @@
 """Work in a library that a signal ends: here a Loop of ONNX Runtime with more trips than anybody waits for."""
 
+import itertools
 import os
 import signal
 import threading
+import time
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from signals import interrupted
 
 from gptloop.runtime.interrupt import Watch, interruptible
 
@@ -39,16 +42,13 @@ class Counting:
         self.waited_too_long = False
 
     def run(self) -> int:
-        signalling = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
         impatient = threading.Timer(PATIENCE_S, self._give_up)
-        signalling.start()
         impatient.start()
         try:
-            return interruptible(self._work, self.stop)
+            with interrupted(0.2):
+                return interruptible(self._work, self.stop)
         finally:
             impatient.cancel()
-            signalling.cancel()
-            signalling.join()  # so that a signal that is sent late comes here, not in another test
 
     def stop(self, end: bool) -> None:
         self.options.terminate = end
@@ -102,20 +102,37 @@ def test_another_thread_works_unwatched():
     assert results == [5]
 
 
-def test_who_listens_to_signals_already_hears_them_still(counting):
-    """As asyncio's loops do."""
+def test_who_hears_signals_already_hears_them_still(counting):
+    """As asyncio's loops do. Their handlers raise nothing, so the work is left alone."""
     hears, written = os.pipe()
     os.set_blocking(written, False)
     before = signal.set_wakeup_fd(written)
+    counting.trips = [np.array(2_000_000)]
+    heard = signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        with pytest.raises(KeyboardInterrupt):
-            counting.run()
+        assert counting.run() == 2_000_000
         assert signal.set_wakeup_fd(written) == written
     finally:
+        signal.signal(signal.SIGINT, heard)
         signal.set_wakeup_fd(before)
     assert os.read(hears, 8) == bytes([signal.SIGINT])
     os.close(hears)
     os.close(written)
+
+
+def test_a_signal_at_any_time_is_heard_once(counting):
+    """Or it would end what comes after it, or nothing."""
+    end = time.monotonic() + 3
+    for after_s in itertools.cycle(np.random.default_rng(0).uniform(0, 0.01, 100)):
+        counting.stop(False)
+        counting.trips = [ENDLESS]
+        with pytest.raises(KeyboardInterrupt), interrupted(after_s):
+            interruptible(counting._work, counting.stop)
+        counting.stop(False)
+        counting.trips = [np.array(1000)]
+        assert interruptible(counting._work, counting.stop) == 1000
+        if time.monotonic() > end:
+            break
 
 
 def test_a_child_of_a_fork_has_a_watch_of_its_own(monkeypatch):

@@ -1,15 +1,13 @@
 """Streams and time-outs: the tokens of one call, however they are asked for."""
 
 import itertools
-import os
-import signal
-import threading
 import time
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from signals import interrupted
 from streams import PROMPTS, SETTINGS, joined
 
 from gptloop import OnnxLoop, export
@@ -86,14 +84,33 @@ def test_an_interrupted_stream_can_be_gone_on_with(onnx):
     expected = onnx.generate(**call)
     stream = onnx.stream(block=30, **call)
     pieces = [next(stream)]
-    timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), interrupted(0.05):
         pieces += stream
-    timer.join()
+    assert len(pieces) == 1
     pieces += stream
-    found = np.concatenate(pieces, axis=1)
-    np.testing.assert_array_equal(found, expected[:, : found.shape[1]])
+    np.testing.assert_array_equal(np.concatenate(pieces, axis=1), expected)
+
+
+@pytest.mark.parametrize("return_logprobs", [False, True])
+def test_a_stream_interrupted_anywhere_hands_every_token_over_once(onnx, return_logprobs):
+    call = {"input_ids": [[1, 2]] * 4, "max_new_tokens": 60, "seed": 1, "return_logprobs": return_logprobs}
+    began = time.monotonic()
+    expected = onnx.generate(**call)
+    took_s, end = time.monotonic() - began, time.monotonic() + 5
+    interruptions = 0
+    for after, block in zip(itertools.cycle(np.random.default_rng(0).uniform(0, 5, 100)), itertools.cycle((1, 3, 16))):
+        stream, pieces = onnx.stream(block=block, **call), []
+        try:
+            with interrupted(after * took_s):
+                pieces += stream
+        except KeyboardInterrupt:
+            interruptions += 1
+        pieces += stream
+        for found, value in zip(joined(pieces), expected, strict=True):
+            np.testing.assert_array_equal(found, value)
+        if time.monotonic() > end:
+            break
+    assert interruptions
 
 
 # Bad input

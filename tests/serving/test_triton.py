@@ -129,9 +129,9 @@ def test_a_prompt_that_the_client_has_padded_gets_what_it_gets_without(served):
         np.testing.assert_array_equal(answer[0][0], loop.generate([ids], max_new_tokens=9, seed=5))
 
 
-def long(loop: OnnxLoop):
-    """What takes the server some seconds."""
-    return loop.check([[1, 2, 3]], max_new_tokens=60, num_return_sequences=800, seed=1)
+def long(loop: OnnxLoop, candidates: int = 800):
+    """What takes the server about a second for 1,000 candidates."""
+    return loop.check([[1, 2, 3]], max_new_tokens=60, num_return_sequences=candidates, seed=1)
 
 
 def test_the_documents_client_gets_what_onnx_loop_gives(served):
@@ -158,6 +158,7 @@ import sys
 sys.path[:0] = {path!r}
 from pathlib import Path
 import numpy as np
+import tritonclient.grpc
 from triton_server import Server, infer
 inputs = dict(np.load(sys.argv[2]))
 print("sending", flush=True)
@@ -168,14 +169,14 @@ print("answered", flush=True)
 
 def test_a_killed_client_takes_nobody_along(served, tmp_path):
     loop = served.loops["fp32"]
-    np.savez(tmp_path / "long.npz", **tensors(long(loop)))
+    np.savez(tmp_path / "long.npz", **tensors(long(loop, 4000)))
     before = statistics(served.server, "fp32")
     code = KILLED.format(path=[str(Path(__file__).parent)])
     command = [sys.executable, "-c", code, served.server.grpc, str(tmp_path / "long.npz")]
     asked = requests(loop, 12)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client, ThreadPoolExecutor(12) as pool:
         assert client.stdout.readline() == "sending\n"
-        time.sleep(0.5)  # what it asks for takes seconds
+        time.sleep(0.2)  # what it asks for takes seconds
         answers = [pool.submit(infer, served.server, "http", "fp32", tensors(request)) for request in asked]
         client.send_signal(signal.SIGKILL)
         assert client.stdout.read() == ""  # killed before it had its answer
