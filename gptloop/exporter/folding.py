@@ -12,8 +12,8 @@ scale that covers them leaves the others a few steps. What follows is exact (but
 
 Nothing can be folded through the MLP's activation function, nor is the context's range known: the inputs of both c_proj
 get one scale per row when the graph runs (gptloop.graph.weights), and channels of the MLP that stand far out of their
-row are first evened out by an operator. The head that shares the token embedding reads
-layer_norm(x) through one more product, which puts ln_f's weight between two rotations.
+row are first evened out by an operator. The head that shares the token embedding cannot take ln_f's weight in: the
+graph turns layer_norm(x) back into its channels, multiplies, and turns it again.
 
 Knows tensors by their published names; not how they are quantized.
 
@@ -31,8 +31,8 @@ import torch
 from gptloop.checkpoint import Checkpoint
 from gptloop.checkpoint.config import query_scale
 from gptloop.exporter.calibration import Calibration
-from gptloop.exporter.rotation import rotate
-from gptloop.graph.weights import HEAD_MIX, INPUT_FACTORS, INPUT_LEAST, INPUT_SCALE
+from gptloop.exporter.rotation import factors, rotate
+from gptloop.graph.weights import CHANNELS, INPUT_FACTORS, INPUT_LEAST, INPUT_SCALE, LEFT, RIGHT
 
 # How far a constant scale reaches. Of rotated rows of norm sqrt(D), nearly Gaussian, one value in two million lies
 # beyond 5 and is cut there; smaller is finer: 4.5 to 5.5 made no difference to a trained model, 7 did.
@@ -53,7 +53,8 @@ def folded_tensors(checkpoint: Checkpoint, calibration: Calibration | None = Non
     """The rewritten tensors by name, float32, each computed when it is called for.
 
     Beside the checkpoint's own there are `NAME.input_scale`, float32 [], for each product behind a layer norm, and for
-    a head that is the token embedding `ln_f.mix.weight` [D, D] and `ln_f.mix.bias` [D]; for one of its own,
+    a head that is the token embedding, `rotation.left` [a, a] and `rotation.right` [b, b], of which Q is made, and
+    ln_f's own weight and bias, `ln_f.channels.weight` and `ln_f.channels.bias`, [a, b]; for one of its own,
     `lm_head.bias` [V].
 
     Args:
@@ -99,9 +100,13 @@ class _Fold:
                 "lm_head.bias": lambda: read("lm_head.weight") @ read("ln_f.bias"),
                 "lm_head" + INPUT_SCALE: lambda: self._input_scale("lm_head"),
             }
+        left, right = factors(self._config.n_embd)
+        sides = len(left), len(right)
         return tensors | {
-            f"{HEAD_MIX}.weight": lambda: rotate(rotate(torch.diag(read("ln_f.weight")), axis=0)),
-            f"{HEAD_MIX}.bias": lambda: rotate(read("ln_f.bias")),
+            LEFT: lambda: left,
+            RIGHT: lambda: right,
+            f"{CHANNELS}.weight": lambda: read("ln_f.weight").unflatten(0, sides),
+            f"{CHANNELS}.bias": lambda: read("ln_f.bias").unflatten(0, sides),
         }
 
     def _layer_norm(self, name: str) -> dict[str, Read]:

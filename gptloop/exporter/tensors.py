@@ -15,8 +15,9 @@ from gptloop.checkpoint.config import query_scale
 from gptloop.exporter.calibration import Calibration
 from gptloop.exporter.folding import Read, folded_tensors
 from gptloop.exporter.int8 import quantize
+from gptloop.exporter.rotation import factors
 from gptloop.graph.model import FLOAT_TYPES
-from gptloop.graph.weights import HEAD_MIX, INPUT_FACTORS, INPUT_LEAST, INPUT_SCALE, SCALE
+from gptloop.graph.weights import CHANNELS, INPUT_FACTORS, INPUT_LEAST, INPUT_SCALE, LEFT, RIGHT, SCALE
 
 
 def stored_tensors(
@@ -79,7 +80,8 @@ def _int8_tensors(checkpoint: Checkpoint, calibration: Calibration | None) -> di
     shapes = {name: tuple(tensor.shape) for name, tensor in checkpoint.tensors.items()}
     V, D = shapes["wte.weight"]
     inner = shapes["h.0.mlp.c_proj.weight"][0]
-    own = {HEAD_MIX + ".weight": (D, D), HEAD_MIX + ".bias": (D,), "lm_head.bias": (V,)}
+    a, b = map(len, factors(D))
+    own = {LEFT: (a, a), RIGHT: (b, b), f"{CHANNELS}.weight": (a, b), f"{CHANNELS}.bias": (a, b), "lm_head.bias": (V,)}
     stored: dict[str, ir.TensorProtocol] = {}
     for name, read in folded_tensors(checkpoint, calibration).items():
         if name.endswith((INPUT_SCALE, INPUT_LEAST)):

@@ -20,7 +20,8 @@ SMALLEST = 1e-30  # a row's largest value is taken for no less, so that a row of
 INPUT_LEAST = ".input_least"  # suffix of what the negative values of a product's input lie within, where it is known
 INPUT_FACTORS = ".input_factors"  # suffix of what a product's input is multiplied by, where its channels are too uneven
 STEPS = 127  # of a quantized value, either way from the zero point
-HEAD_MIX = "ln_f.mix"  # the product in front of an int8 head that is the token embedding
+LEFT, RIGHT = "rotation.left", "rotation.right"  # what turns the rows in front of an int8 head that is the embedding
+CHANNELS = "ln_f.channels"  # and the layer norm's weight and bias, which belong to the rows as they were
 
 
 class Weights(Protocol):
@@ -165,8 +166,19 @@ class Int8Weights:
         if "lm_head" + INPUT_SCALE in self._tensors:
             product = self._by_constant(op, "lm_head", x, self._head_DV, self._head_scale_V)
             return Logits(op.Add(product, self._tensors["lm_head.bias"]))
-        x = op.Gemm(x, self._tensors[f"{HEAD_MIX}.weight"], self._tensors[f"{HEAD_MIX}.bias"])
+        x = self._in_channels(op, x)
         return Logits(*self._by_row(op, "lm_head", x, self._head_DV, self._head_scale_V))
+
+    def _in_channels(self, op: OpBuilder, x: ir.Value) -> ir.Value:
+        """Times the layer norm's weight, plus its bias, which stand between two rotations: [rows, D] to [rows, D]."""
+        left, right = self._tensors[LEFT], self._tensors[RIGHT]
+        assert left.shape is not None  # initializers'
+        assert right.shape is not None
+        x = op.Reshape(x, [-1, left.shape[0], right.shape[0]])
+        x = op.MatMul(left, op.MatMul(x, right))
+        x = op.Add(op.Mul(x, self._tensors[f"{CHANNELS}.weight"]), self._tensors[f"{CHANNELS}.bias"])
+        x = op.MatMul(left, op.MatMul(x, right))
+        return op.Reshape(x, [-1, left.shape[0] * right.shape[0]])
 
     @staticmethod
     def _zero_point(op: OpBuilder) -> ir.Value:

@@ -136,8 +136,11 @@ class State:
 
     def outputs(self) -> list[str]:
         """Names of the caches that the next call is to leave, which `after` takes in this order."""
-        own = [name for kind in (names.PRESENT_ROWS, names.PRESENT_BLOCK) for name in _cache_names(kind, self._n_layer)]
-        return own if self.generated else own + self.of_prompts()
+        rows, block = (_cache_names(name, self._n_layer) for name in (names.PRESENT_ROWS, names.PRESENT_BLOCK))
+        if self.generated:
+            return rows + block
+        # The rows' caches before the call are none; earlier files, which took no numbers, have complete blocks there.
+        return (block if self._takes_uniforms else rows + block) + self.of_prompts()
 
     def after(
         self, tokens: npt.NDArray[np.int64], ended: npt.NDArray[np.bool_], caches: Sequence[ort.OrtValue]

@@ -65,6 +65,7 @@ def test_ctrl_c_is_130_and_the_parsers_own_end_passes(capsys, error, status, lin
     assert ended(capsys, error) == (status, f"command: {line}")
 
 
+@pytest.mark.signals
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_command_through_its_finally(capsys, number):
     done, before = [], signal.getsignal(number)
@@ -82,6 +83,7 @@ def test_a_signal_ends_a_command_through_its_finally(capsys, number):
     assert signal.getsignal(number) == before
 
 
+@pytest.mark.signals
 def test_a_signal_that_nohup_ignores_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

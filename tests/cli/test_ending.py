@@ -18,6 +18,7 @@ from gptloop.exporter import inspect
 LONG = "9" * 100_000
 
 
+@pytest.mark.signals
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=str
 )

@@ -8,7 +8,7 @@ from outliers import CHANNELS, layer_norm_outliers, value_outliers
 from gptloop.checkpoint import open_checkpoint
 from gptloop.exporter.calibration import calibrate
 from gptloop.exporter.folding import RANGE, STEPS, folded_tensors
-from gptloop.exporter.rotation import rotate
+from gptloop.exporter.rotation import factors, rotate
 
 
 @pytest.mark.parametrize("D", [1, 2, 31, 64])
@@ -31,11 +31,17 @@ def test_rotating_along_either_axis_is_the_same_matrix():
     torch.testing.assert_close(rotate(x, axis=0), rotate(x.T).T)
 
 
-def test_an_outlier_channel_is_spread_over_all():
-    D = 768
-    row = torch.zeros(1, D)
-    row[0, 138] = D**0.5  # all of a normalized row in one channel
-    assert rotate(row).abs().max() < RANGE
+@pytest.mark.parametrize("D", [768, 1024, 1280, 1600])
+def test_an_outlier_channel_is_spread_over_all(D):
+    rows = torch.eye(D) * D**0.5  # all of a normalized row in one channel
+    assert rotate(rows).abs().max() < RANGE
+
+
+def test_a_rotation_is_two_small_matrices():
+    left, right = factors(768)
+    x = torch.randn(768, generator=torch.Generator().manual_seed(0))
+    assert (left.shape, right.shape) == ((24, 24), (32, 32))
+    torch.testing.assert_close(torch.kron(left, right) @ x, rotate(x))
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -110,4 +116,5 @@ def logits(config, tensors, ids):
     x = norm("ln_f", x)
     if "lm_head.weight" in t:
         return x @ t["lm_head.weight"].T + t["lm_head.bias"]
-    return linear("ln_f.mix", x) @ t["wte.weight"].T
+    x = rotate(rotate(x) * t["ln_f.channels.weight"].flatten() + t["ln_f.channels.bias"].flatten())
+    return x @ t["wte.weight"].T

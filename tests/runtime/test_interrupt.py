@@ -14,6 +14,8 @@ from signals import interrupted
 
 from gptloop.runtime.interrupt import Watch, interruptible
 
+pytestmark = pytest.mark.signals
+
 ENDLESS = np.array(2**62)
 PATIENCE_S = 60
 

@@ -78,6 +78,7 @@ def test_the_time_of_a_stream_counts_from_its_first_block(onnx):
         next(stream)
 
 
+@pytest.mark.signals
 def test_an_interrupted_stream_can_be_gone_on_with(onnx):
     """What ends a block early leaves the state that was there before it."""
     call = {**slow(onnx), "seed": 1}
@@ -91,6 +92,7 @@ def test_an_interrupted_stream_can_be_gone_on_with(onnx):
     np.testing.assert_array_equal(np.concatenate(pieces, axis=1), expected)
 
 
+@pytest.mark.signals
 @pytest.mark.parametrize("return_logprobs", [False, True])
 def test_a_stream_interrupted_anywhere_hands_every_token_over_once(onnx, return_logprobs):
     call = {"input_ids": [[1, 2]] * 4, "max_new_tokens": 60, "seed": 1, "return_logprobs": return_logprobs}
