@@ -37,7 +37,7 @@ def factors(D: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 @functools.cache
 def _spreading(n: int) -> torch.Tensor:
-    """C^T S C, with C the orthonormal cosine transform, whose first row is constant, and S signs of which the first is 1.
+    """C^T S C: C the orthonormal cosine transform, whose first row is constant, S signs of which the first is 1.
 
     So the direction (1, ..., 1) stays. Of some random signs, those of the smallest largest entry: float32 [n, n].
     """

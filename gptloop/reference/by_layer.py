@@ -112,8 +112,8 @@ class _Exact:
             weight = self._read(f"{name}.weight") * factors_in[:, None] / factors_out
             return self._read(f"{name}.bias") / factors_out, x @ weight
         if f"{CHANNELS}.weight" in self._tensors:
-            weight, bias = (self._read(f"{CHANNELS}.{part}").flatten() for part in ("weight", "bias"))
-            x = self._turned(self._turned(x) * weight + bias)
+            weight, offset = (self._read(f"{CHANNELS}.{part}").flatten() for part in ("weight", "bias"))
+            x = self._turned(self._turned(x) * weight + offset)
         head = self._read("lm_head.weight" if "lm_head.weight" in self._tensors else "wte.weight")
         bias = self._read("lm_head.bias") if "lm_head.bias" in self._tensors else 0.0
         return bias, x @ head.T
