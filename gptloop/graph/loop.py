@@ -22,13 +22,13 @@ from gptloop.graph.blocks import Blocks
 from gptloop.graph.call import Call
 from gptloop.graph.decode import Carried, Handed
 from gptloop.graph.prompt_attention import END
+from gptloop.graph.repeated import Repeated
 from gptloop.graph.rules import Rules
 from gptloop.graph.sampling import Drawn
 from gptloop.graph.scope import Kinds, branches, subgraph
 from gptloop.graph.signature import block_signature, rows_kinds, step_signature
 from gptloop.graph.start import Start
 from gptloop.graph.transformer import Transformer
-from gptloop.graph.weights import Repeated
 
 _I64, _F32, _BOOL = ir.DataType.INT64, ir.DataType.FLOAT, ir.DataType.BOOL
 

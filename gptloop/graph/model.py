@@ -17,12 +17,13 @@ from gptloop.graph.blocks import Blocks
 from gptloop.graph.call import Call, on_host
 from gptloop.graph.prompt_attention import tokens_from
 from gptloop.graph.refusal import accept
+from gptloop.graph.repeated import Repeated
 from gptloop.graph.rules import Rules
 from gptloop.graph.scope import scope
 from gptloop.graph.start import start
 from gptloop.graph.state import Past, add_defaults, add_present, past_inputs, sizes
 from gptloop.graph.transformer import Transformer
-from gptloop.graph.weights import Float32Weights, HalfWeights, Int8Weights, Repeated, Weights
+from gptloop.graph.weights import Float32Weights, HalfWeights, Int8Weights, Weights
 
 OPSET = 21
 IR_VERSION = 10  # the one that came with opset 21, so that every runtime of that age reads the file
@@ -67,7 +68,7 @@ def build(
             it is not the token embedding. They become the outer graph's initializers, unread.
         precision: "fp32", "fp16", "bf16" or "int8", of which the tensors must be.
         repeat_weights: Whether the steps of a precision of `PACKED` read initializers of their own, of the same
-            tensors, which costs nothing where these are stored as external data (`weights.Repeated` says what for).
+            tensors, which costs nothing where these are stored as external data (`repeated.Repeated` says what for).
 
     Returns:
         A model with the inputs and outputs of `gptloop.names`, domain ai.onnx only.
