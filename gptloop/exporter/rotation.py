@@ -18,10 +18,10 @@ def rotate(x: torch.Tensor, axis: int = -1) -> torch.Tensor:
     Q is the Kronecker product of `factors`, so that a graph can multiply by it with two small matrices.
 
     Args:
-        x: float32, D long along the axis.
+        x: A floating type, D long along the axis.
         axis: Which one.
     """
-    left, right = factors(x.shape[axis])
+    left, right = (factor.to(x.dtype) for factor in factors(x.shape[axis]))
     channels = x.movedim(axis, -1).unflatten(-1, (len(left), len(right)))
     return (left @ channels @ right).flatten(-2).movedim(-1, axis)
 

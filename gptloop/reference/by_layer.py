@@ -19,10 +19,11 @@ import torch
 from gptloop import names
 from gptloop.checkpoint import Checkpoint, Model, open_checkpoint
 from gptloop.exporter.exported import Exported, read_exported
+from gptloop.exporter.rotation import rotate
 from gptloop.exporter.tensors import exact_tensors
 from gptloop.graph.variants.products import product_names
 from gptloop.graph.variants.taps import build_taps
-from gptloop.graph.weights import CHANNELS, LEFT, RIGHT, SCALE
+from gptloop.graph.weights import CHANNELS, SCALE
 from gptloop.model_file import read_model
 from gptloop.reference.bounds import BOUNDS, ParityError, check_quality
 from gptloop.reference.evaluate import Evaluation
@@ -113,14 +114,10 @@ class _Exact:
             return self._read(f"{name}.bias") / factors_out, x @ weight
         if f"{CHANNELS}.weight" in self._tensors:
             weight, offset = (self._read(f"{CHANNELS}.{part}").flatten() for part in ("weight", "bias"))
-            x = self._turned(self._turned(x) * weight + offset)
+            x = rotate(rotate(x) * weight + offset)
         head = self._read("lm_head.weight" if "lm_head.weight" in self._tensors else "wte.weight")
         bias = self._read("lm_head.bias") if "lm_head.bias" in self._tensors else 0.0
         return bias, x @ head.T
-
-    def _turned(self, x: torch.Tensor) -> torch.Tensor:
-        left, right = self._read(LEFT), self._read(RIGHT)
-        return (left @ x.unflatten(-1, (len(left), len(right))) @ right).flatten(-2)
 
     def _value_factors(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
         """What a calibration has divided V's channels by beyond what the weights alone tell: for in- and outputs.
