@@ -49,14 +49,17 @@ ENDED = "ended"  # bool [B, R], whether a row has come to its end
 # is true: inputs with a default. K and V of layer l are `past_prompt.l.key` and so on. input_ids and
 # attention_mask hold all of a prompt, whose first L tokens have K and V; where G is not 0, that must be all of it.
 PAST_SIZES = "past_sizes"  # int64 [3]: L, G and E; nothing of an input below is read whose size is 0
-PAST_PROMPT = "past_prompt"  # key [B or 1, H, d, L], value [B or 1, H, L, d]; the newest of the L tokens first
+# key [B or 1, H, d, L or more], value [B or 1, H, L or more, d], of which the first L are read, the newest token first;
+# where G is not 0, as a `present_prompt` was
+PAST_PROMPT = "past_prompt"
 PAST_ROWS = "past_rows"  # key and value [B, H, R, E, d], of the first E generated tokens
 PAST_BLOCK = "past_block"  # key and value [B, H, R, G - 1 - E, d], of those behind them but the last
 PAST_SEQUENCES = "past_sequences"  # int64 [B, R, G], what the rows have generated
 PAST_ENDED = "past_ended"  # bool [B, R]
-RETURN_STATE = "return_state"  # bool [1]; without it the outputs below are of no use
-# Of a call that goes on from tokens (G is not 0), present_prompt has none: past_prompt holds on.
-PRESENT_PROMPT = "present_prompt"  # key [B, H, d, P], value [B, H, P, d]; the newest token first
+RETURN_STATE = "return_state"  # bool [1]; without it the last two outputs below are of no use
+# key [B, H, d, P], value [B, H, P, d], the newest token first; where P is odd, there is one more behind, which is nothing.
+# It is there with and without `return_state`, and of a call that goes on from tokens (G is not 0) it is `past_prompt`.
+PRESENT_PROMPT = "present_prompt"
 PRESENT_ROWS = (
     "present_rows"  # key and value [B, H, R, E, d], of the blocks of steps that were complete before the call
 )

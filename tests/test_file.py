@@ -173,7 +173,7 @@ def test_the_graph_has_the_inputs_and_outputs_that_were_agreed(tiny):  # long: a
         "raw_logprobs": ("FLOAT", ["B", "R", "N"]),
         "refused": ("INT64", ["B"]),
         "ended": ("BOOL", ["B", "R"]),
-        **caches("present_prompt", ["B", 4, 8, "P"], ["B", 4, "P", 8]),
+        **caches("present_prompt", ["B", 4, 8, "P_even"], ["B", 4, "P_even", 8]),
         **caches("present_rows", *[["B", 4, "R", "E_present", 8]] * 2),
         **caches("present_block", *[["B", 4, "R", "C_present", 8]] * 2),
     }

@@ -66,16 +66,17 @@ def block_bounds(steps: int) -> list[int]:
 
     At step t, with blocks of K, a step copies what its block has so far, K / 2 on average, and a block copies what was
     before it, t / K for each of its tokens: least where K is the square root of 2 t. That is about what blocks come to
-    of which eight have 8 steps, eight 16, and so on, behind two short ones. They end where a row has a multiple of 8
-    tokens (its first is none of a step), as the calls of a generation in blocks of 8 do. Where they begin depends on
-    nothing else, so that a row's sums are the same, to the last bit, however many tokens a call is for and in how many
-    calls they are generated.
+    of which eight have 8 steps, eight 16, and so on. Fewer would be copied in the first eight steps if these were two
+    blocks, but so little that another block's operators cost more. They end where a row has a multiple of 8 tokens (its
+    first is none of a step), as the calls of a generation in blocks of 8 do. Where they begin depends on nothing else,
+    so that a row's sums are the same, to the last bit, however many tokens a call is for and in how many calls they are
+    generated.
     """
 
     def tokens() -> Iterator[int]:
-        yield from (1, MULTIPLE // 2, MULTIPLE)
+        yield 1
         of_each = (MULTIPLE * factor for factor in itertools.count(1) for _ in range(OF_ONE_LENGTH))
-        yield from itertools.islice(itertools.accumulate(of_each, initial=MULTIPLE), 1, None)
+        yield from itertools.accumulate(of_each, initial=MULTIPLE)
 
     starts = (number - 1 for number in tokens())
     return [*itertools.takewhile(lambda start: start < steps, starts), steps]

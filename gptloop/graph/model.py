@@ -15,7 +15,6 @@ from gptloop import names
 from gptloop.graph import loop
 from gptloop.graph.blocks import Blocks
 from gptloop.graph.call import Call, on_host
-from gptloop.graph.prompt_attention import tokens_from
 from gptloop.graph.refusal import accept
 from gptloop.graph.repeated import Repeated
 from gptloop.graph.rules import Rules
@@ -98,10 +97,7 @@ def build(
     ended = op.Reshape(generated.ended_S, op.Concat(call.B, call.R, axis=0))
     ended.dtype, ended.shape = ir.DataType.BOOL, ir.Shape(["B", "R"])
     builder.add_output(ended, names.ENDED)
-    # What nobody wants is not copied, nor what an earlier call has left.
-    P = op.Where(op.And(past.wanted, op.Equal(G, 0)), call.P, 0)
-    prompts = [tokens_from(op, cache, [0], P) for cache in started.prompts.caches]
-    add_present(builder, transformer, prompts, started.rows, generated.block)
+    add_present(builder, transformer, started.prompts.caches, started.rows, generated.block)
     add_defaults(builder, transformer)
     for node in builder.graph.all_nodes():
         node.metadata_props.clear()  # the builder's notes on scopes, which the names hold already

@@ -107,7 +107,7 @@ def add_present(
 ) -> None:
     """Declare K and V as outputs, under the names of the inputs with `present` in place of `past`."""
     described = {
-        **_caches(transformer, names.PRESENT_PROMPT, "B", "P"),
+        **_caches(transformer, names.PRESENT_PROMPT, "B", "P_even"),
         **_caches(transformer, names.PRESENT_ROWS, "B", "R", "E_present"),
         **_caches(transformer, names.PRESENT_BLOCK, "B", "R", "C_present"),
     }

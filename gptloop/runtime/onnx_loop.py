@@ -172,7 +172,7 @@ class OnnxLoop(Loop):
         self._check_state("stream()")
         block = whole_number("block", block, at_least=1)
         state = State(request, prefix, self._config["n_layer"], self.metadata, self._optional)
-        return Stream(self._run_block, request, state, block, Deadline(timeout_s))
+        return Stream(self._run_block, request, self._feeds(request), state, block, Deadline(timeout_s))
 
     def prefill(
         self, input_ids: npt.ArrayLike, *, attention_mask: npt.ArrayLike | None = None, prefix: Prefix | None = None
@@ -190,7 +190,8 @@ class OnnxLoop(Loop):
         request = self.check(input_ids, attention_mask=attention_mask, prefix=prefix, max_new_tokens=1)
         self._check_state("prefill()")
         state = State(request, prefix, self._config["n_layer"], self.metadata, self._optional)
-        return state.prompts(self._run_block(request, state.inputs(1), (), state.of_prompts(), None))
+        inputs = {**self._feeds(request), **state.inputs(1)}
+        return state.prompts(self._run_block(inputs, (), state.of_prompts(), None))
 
     def check(
         self,
@@ -224,24 +225,19 @@ class OnnxLoop(Loop):
             shape = (*request.input_ids.shape[:1], request.num_return_sequences, request.max_new_tokens)
             outputs = [self._captured.run(self._feeds(request), names.SEQUENCES, np.zeros(shape, np.int64))]
         else:
-            before = with_sizes(prefix.caches) if prefix else {}
-            outputs = [value.numpy() for value in self._run_block(request, before, wanted, (), timeout_s)]
+            before = with_sizes(prefix.caches, prefix.cached) if prefix else {}
+            inputs = {**self._feeds(request), **before}
+            outputs = [value.numpy() for value in self._run_block(inputs, wanted, (), timeout_s)]
         outputs = [x.reshape(-1, x.shape[-1]) for x in outputs]  # [B, R, N] -> [B * R, N]
         if not request.return_logprobs:
             outputs += [np.zeros(outputs[0].shape, np.float32)] * 2
         return Outputs(*outputs)
 
     def _run_block(
-        self,
-        request: Request,
-        state: Mapping[str, Input],
-        outputs: Sequence[str],
-        stay: Sequence[str],
-        timeout_s: float | None,
+        self, inputs: Mapping[str, Input], outputs: Sequence[str], stay: Sequence[str], timeout_s: float | None
     ) -> list[ort.OrtValue]:
         if self.session.weights:
             self.session.weights.check()
-        inputs = {**self._feeds(request), **state}
         return run_bound(self.session, inputs, outputs, stay=stay, device=self.device, timeout_s=timeout_s)
 
     def _feeds(self, request: Request) -> dict[str, npt.NDArray[Any]]:

@@ -32,13 +32,15 @@ class Prefix:
     Attributes:
         input_ids: int64 [B, M].
         attention_mask: int64 [B, M], 0 for what is no token of the text: padding, and what follows a row's end.
-        caches: K and V of the first M or M - 1 columns, by the graph's input.
+        caches: K and V, by the graph's input.
+        cached: How many of the columns, from the first on, these are of: M or M - 1.
         metadata: Of the file that has computed them.
     """
 
     input_ids: npt.NDArray[np.int64]
     attention_mask: npt.NDArray[np.int64]
     caches: Caches = dataclasses.field(repr=False)
+    cached: int
     metadata: Mapping[str, str] = dataclasses.field(repr=False)
 
     def check(self, metadata: Mapping[str, str], prompts: int) -> None:
@@ -105,6 +107,7 @@ class State:
     ):
         B, R = len(request.input_ids), request.num_return_sequences
         self.left = Left(np.zeros((B, R, 0), np.int64), np.zeros((B, R), np.bool_), prefix.caches if prefix else {})
+        self._cached = prefix.cached if prefix else 0  # columns of the prompts, before the first call
         self._request, self._n_layer, self._metadata = request, n_layer, metadata
         self._takes_uniforms = names.UNIFORMS in optional
 
@@ -123,7 +126,8 @@ class State:
     def inputs(self, new_tokens: int) -> dict[str, Input]:
         """For the next call, which is for so many."""
         G = self.generated
-        inputs = {names.RETURN_STATE: np.array([True]), **with_sizes(self.left.caches, G)}
+        L = self._request.input_ids.shape[1] if G else self._cached
+        inputs = {names.RETURN_STATE: np.array([True]), **with_sizes(self.left.caches, L, G)}
         if self._takes_uniforms:
             inputs[names.UNIFORMS] = self._uniforms[max(G - 1, 0) : G + new_tokens]
         if G:
@@ -152,7 +156,7 @@ class State:
         """What a call has left of the prompts alone."""
         request = self._request
         caches_ = self._renewed(self.of_prompts(), caches)
-        return Prefix(request.input_ids, request.attention_mask, caches_, self._metadata)
+        return Prefix(request.input_ids, request.attention_mask, caches_, request.input_ids.shape[1], self._metadata)
 
     def _renewed(self, outputs: Sequence[str], caches: Sequence[ort.OrtValue]) -> Caches:
         return self.left.caches | {
@@ -173,7 +177,7 @@ class State:
             for layer in range(self._n_layer)
             for name, cache in self._joined(layer, chosen)
         }
-        return Prefix(ids, mask, caches, self._metadata)
+        return Prefix(ids, mask, caches, ids.shape[1] - 1, self._metadata)  # of the last token, nothing is read yet
 
     def _chosen(self, candidate: int | Sequence[int] | None) -> npt.NDArray[np.int64]:
         B, R, G = self.left.tokens.shape
@@ -200,7 +204,8 @@ class State:
         def cache(kind: str, name: str) -> npt.NDArray[Any]:
             array: npt.NDArray[Any] = self.left.caches[f"{name}.{layer}.{kind}"].numpy()
             if name == names.PAST_PROMPT:
-                return array
+                P = self._request.input_ids.shape[1]
+                return array[..., :P] if kind == "key" else array[:, :, :P]
             own = np.take_along_axis(array, chosen[:, None, None, None, None], axis=2)[:, :, 0, ::-1]  # [B, H, T, d]
             return own.swapaxes(2, 3) if kind == "key" else own
 
@@ -210,14 +215,13 @@ class State:
             yield f"{names.PAST_PROMPT}.{layer}.{kind}", np.concatenate(parts, axis=axis)
 
 
-def with_sizes(caches: Caches, generated: int = 0) -> dict[str, Input]:
-    """The graph's inputs for K and V, and for tokens that each row has generated."""
+def with_sizes(caches: Caches, cached: int, generated: int = 0) -> dict[str, Input]:
+    """The graph's inputs for K and V, of so many tokens of each prompt, and for those that each row has generated."""
     if not caches:
         return {}
-    L = caches[f"{names.PAST_PROMPT}.0.key"].shape()[3]
     rows = caches.get(f"{names.PAST_ROWS}.0.key")
     E = rows.shape()[3] if rows else 0
-    return {names.PAST_SIZES: np.array([L, generated, E]), **caches}
+    return {names.PAST_SIZES: np.array([cached, generated, E]), **caches}
 
 
 def _cache_names(name: str, n_layer: int) -> list[str]:

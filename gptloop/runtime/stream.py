@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -13,7 +12,7 @@ import onnxruntime as ort
 from gptloop import names
 from gptloop.runtime.loop import Generation
 from gptloop.runtime.request import Request
-from gptloop.runtime.run import Deadline, Input
+from gptloop.runtime.run import Deadline, Input, as_ortvalue
 from gptloop.runtime.state import Prefix, State
 
 OUTPUTS = (names.SEQUENCES, names.ENDED)
@@ -24,14 +23,9 @@ class RunBlock(Protocol):
     """How a block is run."""
 
     def __call__(
-        self,
-        request: Request,
-        state: Mapping[str, Input],
-        outputs: Sequence[str],
-        stay: Sequence[str],
-        timeout_s: float | None,
+        self, inputs: Mapping[str, Input], outputs: Sequence[str], stay: Sequence[str], timeout_s: float | None
     ) -> list[ort.OrtValue]:
-        """As `gptloop.runtime.run.run_bound`, with a request and a state in place of inputs."""
+        """As `gptloop.runtime.run.run_bound`."""
 
 
 class Stream(Iterator[Any]):
@@ -42,13 +36,23 @@ class Stream(Iterator[Any]):
     Args:
         run: Runs a block.
         request: The whole generation.
+        feeds: Its inputs, by name, which all blocks have but for the number of their tokens.
         state: Where it starts.
         block: New tokens of a row that are handed over at once.
         deadline: When to end.
     """
 
-    def __init__(self, run: RunBlock, request: Request, state: State, block: int, deadline: Deadline):
+    def __init__(
+        self,
+        run: RunBlock,
+        request: Request,
+        feeds: Mapping[str, npt.NDArray[Any]],
+        state: State,
+        block: int,
+        deadline: Deadline,
+    ):
         self._run, self._request, self._state, self._block = run, request, state, block
+        self._feeds = {name: as_ortvalue(value) for name, value in feeds.items()}
         self._deadline, self._closed = deadline, False
 
     def __next__(self) -> npt.NDArray[np.int64] | Generation:
@@ -62,8 +66,9 @@ class Stream(Iterator[Any]):
         left = self._request.max_new_tokens - state.generated
         if self._closed or left == 0 or (state.generated and state.left.ended.all()):
             raise StopIteration
-        request = dataclasses.replace(self._request, max_new_tokens=(new_tokens := min(left, self._block)))
-        outputs = self._run(request, state.inputs(new_tokens), wanted, state.outputs(), self._deadline.left_s())
+        new_tokens = min(left, self._block)
+        inputs = {**self._feeds, names.MAX_NEW_TOKENS: np.array([new_tokens]), **state.inputs(new_tokens)}
+        outputs = self._run(inputs, wanted, state.outputs(), self._deadline.left_s())
         (tokens, ended, *scores), caches = _divided(outputs, len(wanted))
         piece = self._piece(tokens, scores)
         after = state.after(tokens, ended, caches)

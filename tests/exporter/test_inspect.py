@@ -192,7 +192,7 @@ def test_outputs_and_opsets_are_the_files(structure):
         "raw_logprobs": "float [B, R, N]",
         "ended": "bool [B, R]",
         "refused": "int64 [B]",
-        **caches("present_prompt", "float [B, 4, 8, P]", "float [B, 4, P, 8]"),
+        **caches("present_prompt", "float [B, 4, 8, P_even]", "float [B, 4, P_even, 8]"),
         **caches("present_rows", *["float [B, 4, R, E_present, 8]"] * 2),
         **caches("present_block", *["float [B, 4, R, C_present, 8]"] * 2),
     }

@@ -67,29 +67,27 @@ class Model:
         for size in sizes:
             outputs = self.call(ids, state, **arguments | {"max_new_tokens": size})
             found.append([outputs[name] for name in RESULTS])
-            state = self.state(outputs, state, found)
+            state = self.state(outputs, found, len(ids[0]))
             if outputs[names.ENDED].all():
                 break
         joined = [np.concatenate(parts, axis=2) for parts in zip(*found, strict=True)]
         return dict(zip(RESULTS, joined, strict=True)) | {names.ENDED: outputs[names.ENDED]}
 
-    def state(self, outputs, before, found):
-        """What the next call takes: K and V of prompts hold on from the first call that left them."""
+    def state(self, outputs, found, L):
+        """What the next call takes, of prompts of L tokens."""
         state = {past: outputs[present] for past, present in (*self._rows, *self._block)}
-        state |= {past: outputs[present] for past, present in self._prompt if outputs[present].size}
-        held = {past: before[past] for past, _ in self._prompt if past in before}
+        state |= {past: outputs[present] for past, present in self._prompt}
         sequences = np.concatenate([tokens for tokens, *_ in found], axis=2)
-        L, E = ((held | state)[caches[0][0]].shape[3] for caches in (self._prompt, self._rows))
-        lengths = [L, sequences.shape[2], E]
+        lengths = [L, sequences.shape[2], state[self._rows[0][0]].shape[3]]
         ended = {names.PAST_SEQUENCES: sequences, names.PAST_ENDED: outputs[names.ENDED]}
         ended[names.PAST_SIZES] = np.array(lengths)
-        return {names.RETURN_STATE: np.array([True])} | held | state | ended
+        return {names.RETURN_STATE: np.array([True])} | state | ended
 
     def prefix(self, ids, **arguments):
         """K and V of prompts: the state of a call for one token, without the token."""
         outputs = self.call(ids, {names.RETURN_STATE: np.array([True])}, **arguments | {"max_new_tokens": 1})
         caches = {past: outputs[present] for past, present in self._prompt}
-        return {names.PAST_SIZES: np.array([caches[self._prompt[0][0]].shape[3], 0, 0])} | caches
+        return {names.PAST_SIZES: np.array([len(ids[0]), 0, 0])} | caches
 
 
 RUNTIMES = [OnnxRuntime, ReferenceLoop, pytest.param(OpenVinoLoop, marks=openvino_is_installed)]

@@ -69,8 +69,8 @@ def test_on_other_runtimes_as_well(open_model, precision, runtime, sizes, call):
 
 @pytest.mark.parametrize("size", [1, 3, 4, 7, 8, 9, 16])
 def test_calls_that_end_with_a_block_before_it_and_behind_it(model, size):
-    """Blocks end with step 3, 7, 15, 23 and 31, and a generation's first token is none of them."""
-    assert block_bounds(31) == [0, 3, 7, 15, 23, 31]
+    """Blocks end with step 7, 15, 23 and 31, and a generation's first token is none of them."""
+    assert block_bounds(31) == [0, 7, 15, 23, 31]
     for first in (size, size + 1):
         calls = [first, *[size] * 4]
         assert_equal(model.in_calls(calls, PROMPTS), model.call(PROMPTS, max_new_tokens=sum(calls)))
@@ -90,7 +90,7 @@ def test_a_generation_whose_rows_have_all_ended_has_no_more_tokens(model):
     outputs = model.call(PROMPTS, state, eos_token_id=list(range(97)))
     assert outputs[names.ENDED].all()
     assert outputs[names.SEQUENCES].shape == (3, 1, 1)
-    state = model.state(outputs, state, [[outputs[name] for name in RESULTS]])
+    state = model.state(outputs, [[outputs[name] for name in RESULTS]], len(PROMPTS[0]))
     later = model.call(PROMPTS, state, eos_token_id=list(range(97)))
     assert [later[name].shape for name in RESULTS] == [(3, 1, 0)] * 3
     assert later[names.ENDED].all()

@@ -42,7 +42,7 @@ def test_a_prefix_is_followed_by_a_generation_in_calls(model):
     state = {names.RETURN_STATE: np.array([True])} | prefix
     outputs = model.call(ids, state, max_new_tokens=6)
     found = [[outputs[name] for name in RESULTS]]
-    later = model.call(ids, model.state(outputs, state, found), max_new_tokens=7)
+    later = model.call(ids, model.state(outputs, found, len(ids[0])), max_new_tokens=7)
     expected = model.call(ids, prefix, max_new_tokens=13)
     for name, first in zip(RESULTS, found[0], strict=True):
         np.testing.assert_array_equal(np.concatenate([first, later[name]], axis=2), expected[name], strict=True)

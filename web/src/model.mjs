@@ -74,12 +74,12 @@ export class Model {
     for (let G = 0; G < N; G = rows[0].length) {
       const size = Math.min(block, N - G);
       const goesOn = G + size < N;
-      const outputs = await this.#run({ ...whole, ...past, max_new_tokens: this.#int64([size], 1) }, goesOn);
+      const outputs = await this.#run({ ...whole, ...past, max_new_tokens: this.#int64([size], 1) }, goesOn, G > 0);
       const found = resultsOf(outputs);
       found.tokens.forEach((tokens, row) => rows[row].push(...tokens));
       yield found;
       if (found.ended.every(Boolean)) return;
-      if (goesOn) past = this.#after(outputs, past, rows, dims);
+      if (goesOn) past = this.#after(outputs, past, rows, whole.input_ids.dims[1], dims);
     }
   }
 
@@ -95,12 +95,13 @@ export class Model {
     return whole;
   }
 
-  /** Outputs by name, those that the next call goes on from among them where there is one. */
-  async #run(inputs, goesOn) {
+  /** Outputs by name, those that the next call goes on from among them where there is one; the prompts' from the first. */
+  async #run(inputs, goesOn, resumed) {
     const { inputNames, outputNames } = this.session;
     const return_state = new this.Tensor("bool", Uint8Array.of(goesOn), [1]);
     const asked = inputNames.includes("return_state") ? { ...inputs, return_state } : inputs;
-    const state = goesOn ? outputNames.filter((name) => name.startsWith("present_")) : [];
+    const left = outputNames.filter((name) => name.startsWith("present_"));
+    const state = goesOn ? left.filter((name) => !(resumed && name.startsWith("present_prompt"))) : [];
     const outputs = await this.session.run(asked, [...RESULTS, ...state]);
     checkRefused([...outputs.refused.data].map(Number));
     return outputs;
@@ -126,13 +127,13 @@ export class Model {
   }
 
   /** The next call's inputs. Where a call leaves none of the prompts' or the rows' K and V, those of before hold on. */
-  #after(outputs, past, rows, dims) {
+  #after(outputs, past, rows, L, dims) {
     const next = { ...past, past_ended: outputs.ended };
     for (const [name, tensor] of Object.entries(outputs)) {
       const holdsOn = !name.startsWith("present_block") && tensor.dims.includes(0);
       if (name.startsWith("present_") && !holdsOn) next[name.replace("present", "past")] = tensor;
     }
-    const [L, G] = [next["past_prompt.0.key"].dims[3], rows[0].length];
+    const G = rows[0].length;
     const E = outputs["present_rows.0.key"].dims[3] || Number(past.past_sizes.data[2]);
     next.past_sizes = this.#int64([L, G, E], 3);
     next.past_sequences = this.#int64(rows.flat(), ...dims, G);
