@@ -57,8 +57,8 @@ PAST_BLOCK = "past_block"  # key and value [B, H, R, G - 1 - E, d], of those beh
 PAST_SEQUENCES = "past_sequences"  # int64 [B, R, G], what the rows have generated
 PAST_ENDED = "past_ended"  # bool [B, R]
 RETURN_STATE = "return_state"  # bool [1]; without it the last two outputs below are of no use
-# key [B, H, d, P], value [B, H, P, d], the newest token first; where P is odd, there is one more behind, which is nothing.
-# It is there with and without `return_state`, and of a call that goes on from tokens (G is not 0) it is `past_prompt`.
+# key [B, H, d, P], value [B, H, P, d], the newest token first; where P is odd, with one more behind, which is none. It
+# is there with and without `return_state`, and of a call that goes on from tokens (G is not 0) it is `past_prompt`.
 PRESENT_PROMPT = "present_prompt"
 PRESENT_ROWS = (
     "present_rows"  # key and value [B, H, R, E, d], of the blocks of steps that were complete before the call

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import onnx_ir as ir
 
 from gptloop import names
-from gptloop.graph.weights import INPUT_SCALE
+from gptloop.graph.weights import INPUT_LEAST
 from gptloop.model_file import located, read_model
 
 
@@ -29,7 +29,7 @@ def read_exported(path: Path) -> Exported:
 
     Raises:
         FileNotFoundError: As `gptloop.model_file.read_model`.
-        ValueError: Likewise; or if it is an int8 file of before rows had scales of their own.
+        ValueError: Likewise; or if it is an int8 file of before its activations were quantized as they are.
     """
     file = read_model(path)
     metadata = file.metadata
@@ -40,7 +40,7 @@ def read_exported(path: Path) -> Exported:
     stored = {name: value.const_value for name, value in values.items() if not name.startswith("const_")}
     tensors = {name: tensor for name, tensor in stored.items() if tensor is not None}
     precision = metadata[names.META_PRECISION]
-    if precision == "int8" and not any(name.endswith(INPUT_SCALE) for name in tensors):
+    if precision == "int8" and not any(name.endswith(INPUT_LEAST) for name in tensors):
         raise ValueError(f"{path} is an int8 file of an older version, of other tensors: export it again")
     config = SimpleNamespace(**json.loads(metadata[names.META_CONFIG]))
     return Exported(config, tensors, precision)

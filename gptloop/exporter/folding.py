@@ -32,12 +32,12 @@ from gptloop.checkpoint import Checkpoint
 from gptloop.checkpoint.config import query_scale
 from gptloop.exporter.calibration import Calibration
 from gptloop.exporter.rotation import factors, rotate
+from gptloop.graph.quantization import STEPS, STEPS_BELOW
 from gptloop.graph.weights import CHANNELS, INPUT_FACTORS, INPUT_LEAST, INPUT_SCALE, LEFT, RIGHT
 
 # How far a constant scale reaches. Of rotated rows of norm sqrt(D), nearly Gaussian, one value in two million lies
 # beyond 5 and is cut there; smaller is finer: 4.5 to 5.5 made no difference to a trained model, 7 did.
 RANGE = 5.0
-STEPS = 127
 
 UNEVEN = 8  # times the median: channels of the MLP below it are left alone, since evening out takes an operator there
 
@@ -116,12 +116,13 @@ class _Fold:
     def _behind_activation(self, layer: int) -> dict[str, Read]:
         """The MLP's second product; an operator evens out its input where some of the channels are outliers."""
         name = f"h.{layer}.mlp.c_proj"
-        factors = self._inner_factors(layer)
+        factors, least = self._inner_factors(layer), LEAST[self._config.activation_function]
+        # What is divided by a factor above 1 lies within the same bounds.
+        tensors = {name + INPUT_LEAST: lambda: torch.tensor(least / STEPS_BELOW)}
         if factors.max() > 1:
             written = self._writing(name, lambda w: w * factors[:, None])
-            return written | {name + INPUT_FACTORS: lambda: 1 / factors}
-        least = LEAST[self._config.activation_function]
-        return self._writing(name) | {name + INPUT_LEAST: lambda: torch.tensor(least)}
+            return tensors | written | {name + INPUT_FACTORS: lambda: 1 / factors}
+        return tensors | self._writing(name)
 
     def _inner_factors(self, layer: int) -> torch.Tensor:
         """What the outliers among the MLP's channels are divided by [inner]; 1 for all others."""

@@ -63,7 +63,7 @@ def one_token(
     earlier: Sequence[GeneratedCache] | None,
     *,
     step: ir.Value,
-    position: ir.Value,
+    positions_S: ir.Value,
     split: ir.Value,
 ) -> tuple[Carried, Stopped]:
     """Decode one token per row.
@@ -75,13 +75,13 @@ def one_token(
         past: What the step before left.
         earlier: K and V that no longer grow, by layer; None where there are none.
         step: int64 [], the number of the token that is drawn; the first of all is 0.
-        position: int64 [], step - 1: the place behind the prompt of the token that is read.
+        positions_S: int64, of the tokens that are read.
         split: As `attention.decode`.
 
     Returns:
         What this step leaves, and what it has drawn.
     """
-    x = transformer.embed(op, past.token_S, op.Add(handed.lengths_S, position))  # [S, D]
+    x = transformer.embed(op, past.token_S, positions_S)  # [S, D]
     presents: list[GeneratedCache] = []
     attend = appending(op, handed.prompts, earlier, past.caches, handed.shapes, split, presents)
     logits_SV = transformer.logits(op, x, attend)

@@ -136,11 +136,13 @@ class _Decoding(NamedTuple):
     ) -> list[ir.Value]:
         """The outer Loop's body: a block of steps, and what it adds to K and V of those before."""
         transformer = self.transformer
-        layers = transformer.reading(op, self.repeated.values) if self.repeated else transformer
+        layers = transformer.reading(op, self.repeated.values, token_S) if self.repeated else transformer
         earlier, begun = _halves(carried)
         block = self.blocks.at(op, trip)
         E = op.Unsqueeze(block.first, [0])
-        steps = _Block(layers, self.handed, earlier, op.Sub(block.start, self.blocks.T), block.before(op), E)
+        done = op.Sub(block.start, self.blocks.T)  # steps of the call's own
+        positions_S, own = op.Add(self.handed.lengths_S, done), op.Unsqueeze(op.Add(block.before(op), 1), [0])
+        steps = _Block(layers, self.handed, earlier, op.Add(done, 1), positions_S, own, E)
         body = subgraph(op, steps.decode_one_token, *step_signature(transformer))
         entered = [condition, token_S, generated_ST, ended_S, *_flat(begun)]
         outputs = op.Loop(op.Sub(block.stop, block.start), condition, *entered, body=body, _outputs=len(entered) + 2)
@@ -177,13 +179,14 @@ class _Decoding(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """What every step of a block reads."""
+    """What every step of a block reads; of its first step, what the others count from."""
 
     layers: Transformer
     handed: Handed
     earlier: list[GeneratedCache]  # of the blocks before
-    start: ir.Value  # int64 [], the first of these steps, counted from the call's
-    before: ir.Value  # int64 [], the block's steps before it
+    first_step: ir.Value  # int64 [], the number of the token that it draws, counted from the call's first
+    positions_S: ir.Value  # int64, of the tokens that it reads
+    own: ir.Value  # int64 [1], tokens of the block that it attends to
     E: ir.Value  # int64 [1], tokens of the blocks before
 
     def decode_one_token(
@@ -199,12 +202,10 @@ class _Block(NamedTuple):
     ) -> list[ir.Value]:
         """The inner Loop's body: a step."""
         past = Carried(token_S, generated_ST, ended_S, _per_layer(carried))
-        position = op.Add(self.start, iteration)
-        step = op.Add(position, 1)
-        own = op.Add(op.Add(iteration, self.before), 1)
-        split_ETP = op.Concat(self.E, op.Unsqueeze(own, [0]), self.handed.P, axis=0)
+        step, positions_S, own = (op.Add(x, iteration) for x in (self.first_step, self.positions_S, self.own))
+        split_ETP = op.Concat(self.E, own, self.handed.P, axis=0)
         present, stopped = decode.one_token(
-            op, self.layers, self.handed, past, self.earlier, step=step, position=position, split=split_ETP
+            op, self.layers, self.handed, past, self.earlier, step=step, positions_S=positions_S, split=split_ETP
         )
         go_on = op.Identity(stopped.go_on)
         return [

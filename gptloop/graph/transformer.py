@@ -54,9 +54,9 @@ class Transformer:
         self._activation = ACTIVATIONS[config.activation_function]
         self._epsilon: float = config.layer_norm_epsilon
 
-    def reading(self, op: OpBuilder, tensors: Mapping[str, ir.Value]) -> Transformer:
-        """The same layers on other values of the same tensors, in the graph that `op` builds."""
-        return Transformer(self._config, self._weights.reading(op, tensors))
+    def reading(self, op: OpBuilder, tensors: Mapping[str, ir.Value], rows: ir.Value) -> Transformer:
+        """The same layers on other values of the same tensors, in the graph that `op` builds, for rows [S, ...]."""
+        return Transformer(self._config, self._weights.reading(op, tensors, rows))
 
     def prepare(self, op: OpBuilder, of_call: ir.Value) -> None:
         """Make what the layers' products share, in the graph that `op` builds; from any value that a call brings."""

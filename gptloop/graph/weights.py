@@ -12,14 +12,14 @@ import onnx_ir as ir
 from onnxscript import OpBuilder
 
 from gptloop.graph.logits import Logits
+from gptloop.graph.quantization import Quantization
 
 SCALE = ".scale"  # suffix of the tensor that an int8 tensor is multiplied by
 INPUT_SCALE = ".input_scale"  # suffix of the constant scale of a product's input, where its range is known
-ZERO_POINT = 128  # of quantized inputs, uint8
-SMALLEST = 1e-30  # a row's largest value is taken for no less, so that a row of zeros has a scale
-INPUT_LEAST = ".input_least"  # suffix of what the negative values of a product's input lie within, where it is known
+SMALLEST = 1e-30  # a row's scale is more by so much, so that a row of zeros has one
+# Suffix of what it is more by where a product's input does not go far below 0, so that its negative values fit.
+INPUT_LEAST = ".input_scale_least"
 INPUT_FACTORS = ".input_factors"  # suffix of what a product's input is multiplied by, where its channels are too uneven
-STEPS = 127  # of a quantized value, either way from the zero point
 LEFT, RIGHT = "rotation.left", "rotation.right"  # what turns the rows in front of an int8 head that is the embedding
 CHANNELS = "ln_f.channels"  # and the layer norm's weight and bias, which belong to the rows as they were
 
@@ -33,8 +33,8 @@ class Weights(Protocol):
 
     dtype: ir.DataType
 
-    def reading(self, op: OpBuilder, tensors: Mapping[str, ir.Value]) -> Weights:
-        """The same on other values of the same tensors, in the graph that `op` builds."""
+    def reading(self, op: OpBuilder, tensors: Mapping[str, ir.Value], rows: ir.Value) -> Weights:
+        """The same on other values of the same tensors, in the graph that `op` builds, for products of as many rows."""
 
     def prepare(self, op: OpBuilder, of_call: ir.Value) -> None:
         """Make what is made once for a call, before the branches that read it; from any value that a call brings."""
@@ -63,7 +63,7 @@ class Float32Weights:
     def __init__(self, tensors: Mapping[str, ir.Value]):
         self._tensors = tensors
 
-    def reading(self, op: OpBuilder, tensors: Mapping[str, ir.Value]) -> Weights:
+    def reading(self, op: OpBuilder, tensors: Mapping[str, ir.Value], rows: ir.Value) -> Weights:
         return Float32Weights(tensors)
 
     def prepare(self, op: OpBuilder, of_call: ir.Value) -> None:
@@ -99,7 +99,7 @@ class HalfWeights(Float32Weights):
         super().__init__(tensors)
         self.dtype = dtype
 
-    def reading(self, op: OpBuilder, tensors: Mapping[str, ir.Value]) -> Weights:
+    def reading(self, op: OpBuilder, tensors: Mapping[str, ir.Value], rows: ir.Value) -> Weights:
         return HalfWeights(tensors, self.dtype)
 
     def head(self, op: OpBuilder, x: ir.Value) -> Logits:
@@ -109,11 +109,11 @@ class HalfWeights(Float32Weights):
 class Int8Weights:
     """Matrices int8 with one scale per output column (of an embedding: per row), vectors float32.
 
-    The inputs of products are quantized to uint8 around 128, so that no row's result depends on another's: behind a
-    layer norm by a constant scale, since gptloop.exporter.folding has made their range known; in front of the residual
-    stream by one scale per row. ONNX Runtime fuses the chain MatMulInteger, Cast, Mul, Add into a single kernel
-    (MatMulIntegerToFloat), but only where the Mul's factor is itself a Mul that is no constant: `_unit` is 1, yet a
-    runtime cannot know.
+    The inputs of products are quantized to uint8 around a zero point (quantization.py), so that no row's result depends
+    on another's: behind a layer norm by a constant scale, since gptloop.exporter.folding has made their range known; in
+    front of the residual stream by one scale per row. ONNX Runtime fuses the chain MatMulInteger, Cast, Mul, Add into a
+    single kernel (MatMulIntegerToFloat), but only where the Mul's factor is itself a Mul that is no constant: where
+    there is nothing else, it is times 1, which a runtime cannot know.
 
     Args:
         op: Operators of the outer graph.
@@ -128,24 +128,22 @@ class Int8Weights:
         # Once, outside of the steps, where a runtime folds it into a constant.
         self._head_DV = op.Transpose(tensors[name], perm=[1, 0])
         self._head_scale_V = tensors[name + SCALE]
-        self._unit_1: ir.Value | None = None
-        self._zero_points_S1: ir.Value | None = None  # of the rows of a step, which are the same throughout
-        self._in_step = False
+        self._quantization: Quantization | None = None
+        self._steps: dict[str, ir.Value] = {}  # sizes of steps that the exporter knows, by the tensors' names
 
-    def reading(self, op: OpBuilder, tensors: Mapping[str, ir.Value]) -> Weights:
+    def reading(self, op: OpBuilder, tensors: Mapping[str, ir.Value], rows: ir.Value) -> Weights:
         step = Int8Weights(op, tensors)
-        step._unit_1, step._in_step = self._unit_1, True
+        step._quantization = self._prepared(op, rows).for_rows(op, op.Unsqueeze(rows, [1]))
+        step._steps = self._steps
         return step
 
     def prepare(self, op: OpBuilder, of_call: ir.Value) -> None:
-        self._unit(op, of_call)
+        self._prepared(op, of_call)
 
     def vector(self, name: str) -> ir.Value:
         return self._tensors[name]
 
     def rows(self, op: OpBuilder, name: str, ids: ir.Value) -> ir.Value:
-        if self._in_step and self._zero_points_S1 is None:  # a step begins with its rows' tokens
-            self._zero_points_S1 = self._zero_points(op, op.Unsqueeze(ids, [1]))
         quantized = op.Cast(op.Gather(self._tensors[name], ids), to=ir.DataType.FLOAT)
         return op.Mul(quantized, op.Unsqueeze(op.Gather(self._tensors[name + SCALE], ids), [-1]))
 
@@ -180,15 +178,21 @@ class Int8Weights:
         x = op.MatMul(left, op.MatMul(x, right))
         return op.Reshape(x, [-1, left.shape[0] * right.shape[0]])
 
-    @staticmethod
-    def _zero_point(op: OpBuilder) -> ir.Value:
-        return op.Constant(value=ir.tensor(ZERO_POINT, dtype=ir.DataType.UINT8))
+    def _prepared(self, op: OpBuilder, of_call: ir.Value) -> Quantization:
+        if self._quantization is None:
+            self._quantization = Quantization.of_runtime(op, of_call)
+            factor = op.Squeeze(self._quantization.factor_1)
+            known = {name: x for name, x in self._tensors.items() if name.endswith((INPUT_SCALE, INPUT_LEAST))}
+            self._steps = {name: op.Mul(factor, x) for name, x in known.items()}
+        return self._quantization
 
     def _by_constant(self, op: OpBuilder, name: str, x: ir.Value, matrix: ir.Value, scale: ir.Value) -> ir.Value:
         """The product of a row whose range is known."""
-        input_scale = self._tensors[name + INPUT_SCALE]
-        quantized = op.QuantizeLinear(x, input_scale, self._zero_point(op))
-        return self._product(op, quantized, matrix, op.Mul(input_scale, scale))
+        quantization = self._prepared(op, x)
+        zero_point = quantization.even.zero_point
+        quantized = op.QuantizeLinear(x, self._steps[name + INPUT_SCALE], zero_point)
+        constant = op.Mul(self._tensors[name + INPUT_SCALE], scale)
+        return _product(op, quantized, zero_point, matrix, op.Mul(quantization.factor_1, constant))
 
     def _by_row(
         self, op: OpBuilder, name: str, x: ir.Value, matrix: ir.Value, scale: ir.Value
@@ -196,28 +200,18 @@ class Int8Weights:
         """The product of each row over its own scale, and that scale, [rows, 1]."""
         if factors := self._tensors.get(name + INPUT_FACTORS):
             x = op.Mul(x, factors)
-        if least := self._tensors.get(name + INPUT_LEAST):  # then no absolute values are needed
-            largest_S1 = op.Max(op.ReduceMax(x, [1], keepdims=1), least)
-        else:
-            largest_S1 = op.Max(op.ReduceMax(op.Abs(x), [1], keepdims=1), SMALLEST)
-        scale_S1 = op.Mul(largest_S1, 1 / STEPS)
-        zero_points_S1 = self._zero_points_S1 or self._zero_points(op, scale_S1)
+        quantization = self._prepared(op, x)
+        least = self._steps.get(name + INPUT_LEAST)
+        steps = quantization.above if least else quantization.even
+        largest_S1 = op.ReduceMax(x if least else op.Abs(x), [1], keepdims=1)
+        scale_S1 = op.Gemm(largest_S1, steps.per_step_11, least or SMALLEST)  # a product and a sum in one operator
+        if steps.zero_points_S1 is None:
+            steps = steps.for_rows(op, scale_S1)
         assert matrix.shape is not None  # an initializer's, or its transpose's
         # A block as long as the row.
-        quantized = op.QuantizeLinear(x, scale_S1, zero_points_S1, axis=1, block_size=matrix.shape[0])
-        return self._product(op, quantized, matrix, scale), scale_S1
+        quantized = op.QuantizeLinear(x, scale_S1, steps.zero_points_S1, axis=1, block_size=matrix.shape[0])
+        return _product(op, quantized, steps.zero_point, matrix, op.Mul(quantization.unit_1, scale)), scale_S1
 
-    def _product(self, op: OpBuilder, quantized: ir.Value, matrix: ir.Value, scale: ir.Value) -> ir.Value:
-        product = op.Cast(op.MatMulInteger(quantized, matrix, self._zero_point(op)), to=ir.DataType.FLOAT)
-        return op.Mul(product, op.Mul(self._unit(op, quantized), scale))
 
-    def _unit(self, op: OpBuilder, x: ir.Value) -> ir.Value:
-        """1, as float32 [1]: a size over itself."""
-        if self._unit_1 is None:
-            size = op.Shape(x, start=0, end=1)
-            self._unit_1 = op.Cast(op.Div(size, size), to=ir.DataType.FLOAT)
-        return self._unit_1
-
-    def _zero_points(self, op: OpBuilder, rows: ir.Value) -> ir.Value:
-        """The zero point once for each of [rows, 1]."""
-        return op.Expand(self._zero_point(op), op.Shape(rows))
+def _product(op: OpBuilder, quantized: ir.Value, zero_point: ir.Value, matrix: ir.Value, factor: ir.Value) -> ir.Value:
+    return op.Mul(op.Cast(op.MatMulInteger(quantized, matrix, zero_point), to=ir.DataType.FLOAT), factor)

@@ -1,5 +1,6 @@
 """What int8 costs a trained model, with and without the outliers that published checkpoints have."""
 
+import cut_products
 import numpy as np
 import pytest
 from outliers import layer_norm_outliers, token_outlier, value_outliers
@@ -10,6 +11,7 @@ from gptloop.reference.evaluate import evaluate
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 PERPLEXITY, AGREEMENT = 0.01, 0.985
+COARSE = (0.02, 0.98)  # of activations of 7 bits, which x64 CPUs without VNNI need: their errors are twice as large
 
 
 def everything(trained):
@@ -37,13 +39,16 @@ MODELS = {
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("calibrated", [False, True])
-def test_outliers_cost_int8_next_to_nothing(trained, tmp_path, name, calibrated):
+@pytest.mark.parametrize("coarse", [False, True], ids=["as here", "coarse"])
+def test_outliers_cost_int8_next_to_nothing(trained, tmp_path, name, calibrated, coarse):
     model, ids = MODELS[name](trained), np.array(trained.ids)
     calibration = ids if calibrated else None
-    path = export(model, tmp_path / "int8.onnx", precision="int8", calibration=calibration)
-    result = evaluate(path, model, ids, window=32)
-    assert abs(result.perplexity_change) <= PERPLEXITY
-    assert result.agreement >= AGREEMENT
+    with cut_products.always_coarse(coarse):
+        path = export(model, tmp_path / "int8.onnx", precision="int8", calibration=calibration)
+        result = evaluate(path, model, ids, window=32)
+    perplexity, agreement = COARSE if coarse or cut_products.are_cut() else (PERPLEXITY, AGREEMENT)
+    assert abs(result.perplexity_change) <= perplexity
+    assert result.agreement >= agreement
 
 
 @pytest.mark.parametrize("outliers", [False, True])

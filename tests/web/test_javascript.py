@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
+import cut_products
 import numpy as np
 import pytest
 from javascript import WEB, node, run_in_node
@@ -79,6 +80,10 @@ def found(exported) -> Callable[[str, str], dict[tuple[int, str], dict[str, Any]
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("runtime", BLOCKS)
 def test_the_same_seed_gives_pythons_tokens(found, exported, runtime, precision, call):
+    if (runtime, precision) == ("web", "int8") and cut_products.are_cut():
+        pytest.skip(
+            "steps are twice as large here, so that a last bit which WebAssembly rounds otherwise changes tokens"
+        )
     expected = in_python(exported[precision].onnx, PROMPTS, {"max_new_tokens": NEW_TOKENS, **CALLS[call]})
     results = found(runtime, precision)[NEW_TOKENS, call]
     np.testing.assert_array_equal(results["tokens"], expected.tokens)
@@ -102,7 +107,8 @@ def test_int8_in_webassembly_is_as_near_to_fp32_as_python_is(tiny_model, tmp_pat
     deviations).
     """
     model = tiny_model(n_layer=8, n_embd=64)
-    paths = [export(model, tmp_path / f"{precision}.onnx", precision=precision) for precision in ("fp32", "int8")]
+    with cut_products.as_here():
+        paths = [export(model, tmp_path / f"{precision}.onnx", precision=precision) for precision in ("fp32", "int8")]
     # The same tokens everywhere, whatever their probability.
     forced = [{"max_new_tokens": 20, "seed": 0, "top_k": 0, "sequence_bias": [[[id_], 1e6]]} for id_ in (3, 11, 50, 90)]
     fp32, python = (

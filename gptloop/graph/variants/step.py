@@ -81,8 +81,8 @@ def _decode(builder: GraphBuilder, transformer: Transformer, handed: Handed, pas
     step = builder.input(names.STEP, ir.DataType.INT64, [])
     with scope(op, "decode"):
         split_TP = op.Concat(op.Unsqueeze(step, [0]), handed.P, axis=0)
-        position = op.Sub(step, 1)
-        return decode.one_token(op, transformer, handed, past, None, step=step, position=position, split=split_TP)
+        positions_S = op.Add(handed.lengths_S, op.Sub(step, 1))
+        return decode.one_token(op, transformer, handed, past, None, step=step, positions_S=positions_S, split=split_TP)
 
 
 def _add_outputs(builder: GraphBuilder, tree: Any, prefix: str) -> None:
