@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -10,8 +11,10 @@ from typing import Any, NamedTuple
 import onnx_ir as ir
 
 from gptloop import names
-from gptloop.graph.weights import INPUT_LEAST
+from gptloop.graph.weights import INPUT_SCALE
 from gptloop.model_file import located, read_model
+
+OLDER = ".input_least"  # suffix of a tensor that int8 files had before their activations were quantized as they are
 
 
 class Exported(NamedTuple):
@@ -40,7 +43,11 @@ def read_exported(path: Path) -> Exported:
     stored = {name: value.const_value for name, value in values.items() if not name.startswith("const_")}
     tensors = {name: tensor for name, tensor in stored.items() if tensor is not None}
     precision = metadata[names.META_PRECISION]
-    if precision == "int8" and not any(name.endswith(INPUT_LEAST) for name in tensors):
+    if precision == "int8" and (_has(tensors, OLDER) or not _has(tensors, INPUT_SCALE)):
         raise ValueError(f"{path} is an int8 file of an older version, of other tensors: export it again")
     config = SimpleNamespace(**json.loads(metadata[names.META_CONFIG]))
     return Exported(config, tensors, precision)
+
+
+def _has(tensors: Mapping[str, ir.TensorProtocol], suffix: str) -> bool:
+    return any(name.endswith(suffix) for name in tensors)

@@ -41,8 +41,8 @@ RANGE = 5.0
 
 UNEVEN = 8  # times the median: channels of the MLP below it are left alone, since evening out takes an operator there
 
-# How far the activation functions go below 0, rounded up.
-LEAST = {"relu": 1e-30, "silu": 0.279, "swish": 0.279, "tanh": 1.0} | dict.fromkeys(
+# How far the activation functions go below 0, rounded up; of tanh, as far as above it.
+LEAST = {"relu": 1e-30, "silu": 0.279, "swish": 0.279} | dict.fromkeys(
     ("gelu", "gelu_fast", "gelu_new", "gelu_pytorch_tanh"), 0.171
 )
 
@@ -116,9 +116,12 @@ class _Fold:
     def _behind_activation(self, layer: int) -> dict[str, Read]:
         """The MLP's second product; an operator evens out its input where some of the channels are outliers."""
         name = f"h.{layer}.mlp.c_proj"
-        factors, least = self._inner_factors(layer), LEAST[self._config.activation_function]
+        factors, least = self._inner_factors(layer), LEAST.get(self._config.activation_function)
         # What is divided by a factor above 1 lies within the same bounds.
-        tensors = {name + INPUT_LEAST: lambda: torch.tensor(least / STEPS_BELOW)}
+        tensors: dict[str, Read] = {}
+        if least is not None:
+            step = torch.tensor(least / STEPS_BELOW)
+            tensors[name + INPUT_LEAST] = lambda: step
         if factors.max() > 1:
             written = self._writing(name, lambda w: w * factors[:, None])
             return tensors | written | {name + INPUT_FACTORS: lambda: 1 / factors}

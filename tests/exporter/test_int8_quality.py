@@ -3,9 +3,11 @@
 import cut_products
 import numpy as np
 import pytest
+import torch
 from outliers import layer_norm_outliers, token_outlier, value_outliers
 
 from gptloop import OnnxLoop, export
+from gptloop.reference.by_layer import errors_by_layer
 from gptloop.reference.evaluate import evaluate
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -74,3 +76,18 @@ def test_int8_keeps_nearly_everything_of_a_text_it_was_trained_on(trained, tmp_p
     result = evaluate(path, trained.directory, np.array(trained.ids), window=32)
     assert result.source_perplexity < 2
     assert abs(result.perplexity_change) <= PERPLEXITY / 10
+
+
+@pytest.mark.parametrize("function", ["gelu", "relu", "silu", "tanh"])
+@pytest.mark.parametrize("coarse", [False, True], ids=["as here", "coarse"])
+def test_negative_values_behind_an_activation_function_are_quantized_too(tiny_model, tmp_path, function, coarse):
+    """Values of which many are the lowest that the function has: cut off, they would change everything."""
+    model = tiny_model(activation_function=function)
+    ids = np.random.default_rng(0).integers(0, 97, 400)
+    with torch.no_grad():
+        for block in model.transformer.h:
+            block.mlp.c_fc.bias -= 0.75
+    with cut_products.always_coarse(coarse):
+        path = export(model, tmp_path / "int8.onnx", precision="int8")
+        errors = [error for name, error in errors_by_layer(path, model, ids) if name.endswith("mlp.c_proj")]
+    assert max(errors) < (0.03 if coarse or cut_products.are_cut() else 0.015), errors

@@ -33,7 +33,7 @@ class _Taps:
         self.dtype = weights.dtype
         self._builder, self._weights = builder, weights
 
-    def reading(self, op: OpBuilder, tensors: Mapping[str, ir.Value]) -> Weights:
+    def reading(self, op: OpBuilder, tensors: Mapping[str, ir.Value], rows: ir.Value) -> Weights:
         raise NotImplementedError("a scoring graph has no body")
 
     def prepare(self, op: OpBuilder, of_call: ir.Value) -> None:
