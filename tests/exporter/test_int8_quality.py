@@ -13,7 +13,8 @@ from gptloop.reference.evaluate import evaluate
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 PERPLEXITY, AGREEMENT = 0.01, 0.985
-COARSE = (0.02, 0.98)  # of activations of 7 bits, which x64 CPUs without VNNI need: their errors are twice as large
+# Of activations of 7 bits, which x64 CPUs without VNNI need, in one model: 1.5 % and 98.4 %, three of 189 positions.
+COARSE_AND_READ_AS_MUCH = (0.02, 0.98)
 
 
 def everything(trained):
@@ -48,7 +49,8 @@ def test_outliers_cost_int8_next_to_nothing(trained, tmp_path, name, calibrated,
     with cut_products.always_coarse(coarse):
         path = export(model, tmp_path / "int8.onnx", precision="int8", calibration=calibration)
         result = evaluate(path, model, ids, window=32)
-    perplexity, agreement = COARSE if coarse or cut_products.are_cut() else (PERPLEXITY, AGREEMENT)
+    harder = name == "and read as much" and (coarse or cut_products.are_cut())
+    perplexity, agreement = COARSE_AND_READ_AS_MUCH if harder else (PERPLEXITY, AGREEMENT)
     assert abs(result.perplexity_change) <= perplexity
     assert result.agreement >= agreement
 
@@ -90,4 +92,5 @@ def test_negative_values_behind_an_activation_function_are_quantized_too(tiny_mo
     with cut_products.always_coarse(coarse):
         path = export(model, tmp_path / "int8.onnx", precision="int8")
         errors = [error for name, error in errors_by_layer(path, model, ids) if name.endswith("mlp.c_proj")]
-    assert max(errors) < (0.03 if coarse or cut_products.are_cut() else 0.015), errors
+    # Measured with 7 bits: 0.018, 0.011, 0.019 and 0.009 in this order, of which 8 bits have about half.
+    assert max(errors) < (0.025 if coarse or cut_products.are_cut() else 0.015), errors
