@@ -12,8 +12,11 @@ from gptloop.runtime.feeds import feeds
 from gptloop.runtime.request import check_request
 
 # Logits of this model are up to about 10. Chunks of another length, or products with fewer rows, sum in another order;
-# 4e-6 was seen in fp32. In int8 a difference in the last bit of an activation may round to another of its 255 steps.
+# 4e-6 was seen in fp32. In int8 a difference in the last bit of an activation may round to another of its 255 steps, or
+# of half as many on x64 CPUs without VNNI.
 LOGPROB_TOLERANCE = {"fp32": 5e-5, "int8": 0.15}
+# Least share of the tokens before a row's first difference, at a near-tie that such a step decides; 0.73 was seen.
+SHARED = {"fp32": 1, "int8": 0.5}
 
 CALL = {"max_new_tokens": 20, "seed": 3, "return_logprobs": True}
 PADDED = np.array([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1], [0, 0, 0, 0, 1]])
@@ -105,7 +108,10 @@ def assert_equal(found, expected):
 
 
 def assert_close(found, expected, precision):
-    """Equal tokens, as far as no near-tie stands in the way, which with these seeds none does."""
-    np.testing.assert_array_equal(found[names.SEQUENCES], expected[names.SEQUENCES])
+    """Equal tokens as far as no near-tie stands in the way, which with these seeds none does in fp32."""
+    assert found[names.SEQUENCES].shape == expected[names.SEQUENCES].shape
+    same = np.logical_and.accumulate(found[names.SEQUENCES] == expected[names.SEQUENCES], axis=2)
+    assert same.mean() >= SHARED[precision]
     for name in (names.LOGPROBS, names.RAW_LOGPROBS):
-        np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=LOGPROB_TOLERANCE[precision])
+        found_, expected_ = found[name][same], expected[name][same]
+        np.testing.assert_allclose(found_, expected_, rtol=0, atol=LOGPROB_TOLERANCE[precision])

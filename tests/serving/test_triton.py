@@ -13,7 +13,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, repeat
 from pathlib import Path
 
@@ -22,6 +22,7 @@ import pytest
 from triton_server import Server, absent, infer, running, statistics, tensors
 
 from gptloop import OnnxLoop, export, names
+from gptloop.runtime.loop import Generation
 from gptloop.serving import add_to_repository
 
 ROOT = Path(__file__).parents[2]
@@ -82,11 +83,17 @@ def padded(ids: list[int]) -> dict[str, list[list[int]]]:
 
 
 def assert_is_answer(loop: OnnxLoop, request, answer) -> None:
-    """What the request asked for is what it gets alone; the rest is padding, which others have asked for."""
+    """What the request asked for is what it gets alone; the rest is padding, which others have asked for.
+
+    In int8, a request for one candidate may get what the first of several would be, if others asked for several.
+    """
     alone = loop._run(request)
     R, N = request.num_return_sequences, alone.tokens.shape[1]
     tokens, *logprobs, refused = (x[0] for x in answer)
     assert refused == 0
+    if loop.metadata[names.META_PRECISION] == "int8" and R == 1 and not np.array_equal(tokens[:1, :N], alone.tokens):
+        several = loop._run(replace(request, num_return_sequences=2))
+        alone = Generation(*(x[:1] for x in several))
     np.testing.assert_array_equal(tokens[:R, :N], alone.tokens)
     for found, expected in zip(logprobs, alone[1:], strict=True):
         np.testing.assert_allclose(found[:R, :N], expected, rtol=0, atol=LOGPROB_TOLERANCE)
