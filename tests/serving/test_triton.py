@@ -22,7 +22,7 @@ import pytest
 from triton_server import Server, absent, infer, running, statistics, tensors
 
 from gptloop import OnnxLoop, export, names
-from gptloop.runtime.loop import Generation
+from gptloop.runtime.loop import Outputs
 from gptloop.serving import add_to_repository
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +93,7 @@ def assert_is_answer(loop: OnnxLoop, request, answer) -> None:
     assert refused == 0
     if loop.metadata[names.META_PRECISION] == "int8" and R == 1 and not np.array_equal(tokens[:1, :N], alone.tokens):
         several = loop._run(replace(request, num_return_sequences=2))
-        alone = Generation(*(x[:1] for x in several))
+        alone = Outputs(*(x[:1] for x in several))
     np.testing.assert_array_equal(tokens[:R, :N], alone.tokens)
     for found, expected in zip(logprobs, alone[1:], strict=True):
         np.testing.assert_allclose(found[:R, :N], expected, rtol=0, atol=LOGPROB_TOLERANCE)
