@@ -13,8 +13,9 @@ from gptloop.reference.evaluate import evaluate
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 PERPLEXITY, AGREEMENT = 0.01, 0.985
-# Of activations of 7 bits, which x64 CPUs without VNNI need, in one model: 1.5 % and 98.4 %, three of 189 positions.
-COARSE_AND_READ_AS_MUCH = (0.02, 0.98)
+# Where an outlier decides what a few of 189 positions say, they hang on single roundings: of weights changed by 1e-6,
+# 0.7 to 1.4 % and at least 98.9 % were measured in 8 bits, -0.2 to 2.9 % and at least 97.8 % in 7 bits.
+READ_AS_MUCH, READ_AS_MUCH_COARSE = (0.02, 0.98), (0.04, 0.97)
 
 
 def everything(trained):
@@ -49,8 +50,9 @@ def test_outliers_cost_int8_next_to_nothing(trained, tmp_path, name, calibrated,
     with cut_products.always_coarse(coarse):
         path = export(model, tmp_path / "int8.onnx", precision="int8", calibration=calibration)
         result = evaluate(path, model, ids, window=32)
-    harder = name == "and read as much" and (coarse or cut_products.are_cut())
-    perplexity, agreement = COARSE_AND_READ_AS_MUCH if harder else (PERPLEXITY, AGREEMENT)
+    perplexity, agreement = PERPLEXITY, AGREEMENT
+    if name == "and read as much" and not calibrated:
+        perplexity, agreement = READ_AS_MUCH_COARSE if coarse or cut_products.are_cut() else READ_AS_MUCH
     assert abs(result.perplexity_change) <= perplexity
     assert result.agreement >= agreement
 
