@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import shutil
 import tempfile
@@ -71,15 +72,8 @@ class OpenVinoLoop(Loop):
     """The file in OpenVINO's CPU plugin."""
 
     def __init__(self, path: Path, bounds: Bounds):
-        import openvino  # noqa: PLC0415  (optional)
-
         super().__init__(bounds)
-        self._path, self._core = path, openvino.Core()
-        self._model, self._with_state = self._compiled(path), None
-
-    def _compiled(self, path):
-        options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-        return self._core.compile_model(path, "CPU", options)
+        self._path, self._model, self._with_state = path, _compiled(path), None
 
     def _run(self, request: Request) -> Outputs:
         return rows(*self.run(OUTPUTS, feeds(request)))
@@ -98,7 +92,15 @@ class OpenVinoLoop(Loop):
         weakref.finalize(self, shutil.rmtree, folder)  # what OpenVINO maps lives as long as the loop
         copy = folder / f"{self._path.stem}.required.onnx"
         defaults = require_inputs(folder / self._path.name, copy)
-        return self._compiled(copy), defaults
+        return _compiled(copy), defaults
+
+
+@functools.cache  # it takes up to 20 s, and a file is opened by several tests
+def _compiled(path: Path):
+    import openvino  # noqa: PLC0415  (optional)
+
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    return openvino.Core().compile_model(path, "CPU", options)
 
 
 def rows(*outputs_BRN: np.ndarray) -> Outputs:
