@@ -91,11 +91,12 @@ def test_a_commit_is_held_to_what_lint_runs():
 
 def test_ci_lints_and_tests():
     script = (ROOT / ".ci" / "run").read_text()
-    assert [line.split()[-1] for line in script.splitlines() if line.startswith(".venv/bin/tox ")] == [
-        "lint",
-        "smoke",
-        "tests",
-    ]
+    environments = [line.split()[-1] for line in script.splitlines() if line.startswith(".venv/bin/tox ")]
+    assert environments == ["checks", "tests"]
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read(ROOT / "tox.ini")
+    commands = tox["testenv:checks"]["commands"].split()
+    assert commands == ["{[testenv:lint]commands}", "{[testenv:smoke]commands}"]
 
 
 def test_ci_runs_every_python_from_the_oldest_supported_one_on():
