@@ -73,7 +73,7 @@ class OpenVinoLoop(Loop):
 
     def __init__(self, path: Path, bounds: Bounds):
         super().__init__(bounds)
-        self._path, self._model, self._with_state = path, _compiled(path), None
+        self._path, self._model, self._with_state = path, _opened(path), None
 
     def _run(self, request: Request) -> Outputs:
         return rows(*self.run(OUTPUTS, feeds(request)))
@@ -95,12 +95,14 @@ class OpenVinoLoop(Loop):
         return _compiled(copy), defaults
 
 
-@functools.cache  # it takes up to 20 s, and a file is opened by several tests
 def _compiled(path: Path):
     import openvino  # noqa: PLC0415  (optional)
 
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     return openvino.Core().compile_model(path, "CPU", options)
+
+
+_opened = functools.cache(_compiled)  # it takes up to 20 s, and a file is opened by several tests
 
 
 def rows(*outputs_BRN: np.ndarray) -> Outputs:

@@ -54,7 +54,8 @@ def test_rows_that_end_elsewhere_have_no_parity(tokens, words):
 
 
 def test_every_contender_of_a_case_has_as_many_tokens_to_draw(tiny, files, monkeypatch):
-    monkeypatch.setitem(BOUNDS, "int8", BOUNDS["int8"]._replace(perplexity_change=0.1))  # too few tokens to tell it by
+    # 45 tokens of this model are too few to tell int8's quality by: 2.6 % was seen.
+    monkeypatch.setitem(BOUNDS, "int8", BOUNDS["int8"]._replace(perplexity_change=0.1))
     names = ("torch", "hf_generate", "onnx_step", "onnx", "onnx_int8")
     case = Case("tiny", ROWS, rounds=2, alone_rounds=1, contenders=names)
     found = measure(case, names, files, tiny.model.config, device="cpu", threads=1, say=lambda _: None)

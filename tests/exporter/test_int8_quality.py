@@ -14,7 +14,8 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 PERPLEXITY, AGREEMENT = 0.01, 0.985
 # Where an outlier decides what a few of 189 positions say, they hang on single roundings: of weights changed by 1e-6,
-# 0.7 to 1.4 % and at least 98.9 % were measured in 8 bits, -0.2 to 2.9 % and at least 97.8 % in 7 bits.
+# 0.7 to 1.4 % and at least 98.9 % were measured in 8 bits (6 of them), -0.2 to 1.9 % and at least 97.9 % in 7 bits (8);
+# with position embeddings in fp32, 2.9 % in 7 bits.
 READ_AS_MUCH, READ_AS_MUCH_COARSE = (0.02, 0.98), (0.04, 0.97)
 
 
@@ -90,9 +91,11 @@ def test_negative_values_behind_an_activation_function_are_quantized_too(tiny_mo
     ids = np.random.default_rng(0).integers(0, 97, 400)
     with torch.no_grad():
         for block in model.transformer.h:
+            block.mlp.c_fc.weight *= 0.2  # so that no row has a large value, beside which the lowest would fit anyway
+            block.mlp.c_fc.bias *= 0.2
             block.mlp.c_fc.bias -= 0.75
     with cut_products.always_coarse(coarse):
         path = export(model, tmp_path / "int8.onnx", precision="int8")
         errors = [error for name, error in errors_by_layer(path, model, ids) if name.endswith("mlp.c_proj")]
-    # Measured with 7 bits: 0.018, 0.011, 0.019 and 0.009 in this order, of which 8 bits have about half.
+    # Measured with 7 bits: 0.017, 0.009, 0.015 and 0.010 in this order, of which 8 bits have about half.
     assert max(errors) < (0.025 if coarse or cut_products.are_cut() else 0.015), errors

@@ -15,8 +15,9 @@ from gptloop.runtime.request import check_request
 # 4e-6 was seen in fp32. In int8 a difference in the last bit of an activation may round to another of its 255 steps, or
 # of half as many on x64 CPUs without VNNI.
 LOGPROB_TOLERANCE = {"fp32": 5e-5, "int8": 0.15}
-# Least share of the tokens before a row's first difference, at a near-tie that such a step decides; 0.73 was seen.
-SHARED = {"fp32": 1, "int8": 0.5}
+# Least share of the tokens before a row's first difference, at a near-tie that such a step decides: of all rows, and of
+# each prompt's. 0.73 and 0.19 were seen.
+SHARED = {"fp32": (1, 1), "int8": (0.5, 0.1)}
 
 CALL = {"max_new_tokens": 20, "seed": 3, "return_logprobs": True}
 PADDED = np.array([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1], [0, 0, 0, 0, 1]])
@@ -111,7 +112,9 @@ def assert_close(found, expected, precision):
     """Equal tokens as far as no near-tie stands in the way, which with these seeds none does in fp32."""
     assert found[names.SEQUENCES].shape == expected[names.SEQUENCES].shape
     same = np.logical_and.accumulate(found[names.SEQUENCES] == expected[names.SEQUENCES], axis=2)
-    assert same.mean() >= SHARED[precision]
+    of_all, of_each = SHARED[precision]
+    assert same.mean() >= of_all
+    assert same.mean(axis=(1, 2)).min() >= of_each
     for name in (names.LOGPROBS, names.RAW_LOGPROBS):
         found_, expected_ = found[name][same], expected[name][same]
         np.testing.assert_allclose(found_, expected_, rtol=0, atol=LOGPROB_TOLERANCE[precision])
