@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    import onnx
+    import onnx_ir
     from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
     from gptloop import OnnxLoop
@@ -42,6 +44,27 @@ STEPS, ROWS = 250, 16  # 5 s on one core; 200 steps were enough, too, and three 
 def pytest_configure(config: pytest.Config) -> None:
     """Every warning in a test is an error, but for those that pyproject.toml names."""
     config.getini("filterwarnings").insert(0, "error")  # first: later filters have precedence
+    _remember_signatures()
+
+
+def _remember_signatures() -> None:
+    """Let onnx_ir make an operator's signature once.
+
+    It makes one for each operator of a graph, which is a quarter of the time of a small export, and tests export
+    hundreds of them.
+    """
+    import onnx_ir  # noqa: PLC0415
+
+    signature, known = onnx_ir.schemas.OpSignature, {}
+    make = signature.from_op_schema
+
+    def remembered(schema: onnx.defs.OpSchema) -> onnx_ir.schemas.OpSignature:
+        key = (schema.domain, schema.name, schema.since_version)
+        if key not in known:
+            known[key] = make(schema)
+        return known[key]
+
+    signature.from_op_schema = staticmethod(remembered)
 
 
 @pytest.fixture(autouse=True)

@@ -54,5 +54,12 @@ def branches(
     def branch(trace: Callable[[OpBuilder], Sequence[ir.Value]]) -> ir.Graph:
         return subgraph(op, trace, [], [ir.val("", dtype, shape) for dtype, shape in outputs])
 
-    values = op.If(condition, then_branch=branch(then), else_branch=branch(otherwise), _outputs=len(outputs))
-    return [values] if len(outputs) == 1 else values
+    then_branch, else_branch = branch(then), branch(otherwise)
+    # Of values whose shape is known, the builder infers none. It would serialize all that is in the branches, once for
+    # each If around it, which took a fifth of an export's time. So they are shaped once the node is made.
+    number = op.builder.graph.num_nodes()
+    values = [ir.val(f"If_{number}_{i}", dtype, [0] * len(shape)) for i, (dtype, shape) in enumerate(outputs)]
+    op.If(condition, then_branch=then_branch, else_branch=else_branch, _outputs=values)
+    for value, (_, shape) in zip(values, outputs, strict=True):
+        value.shape = ir.Shape(shape)
+    return values

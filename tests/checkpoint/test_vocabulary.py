@@ -8,9 +8,9 @@ import warnings
 from pathlib import Path
 
 import pytest
+from exported_files import export
 from transformers import AutoTokenizer, GPT2LMHeadModel
 
-from gptloop import export
 from gptloop.checkpoint.tokenizer import read_tokenizer
 from gptloop.runtime.tokenizer import open_tokenizer
 

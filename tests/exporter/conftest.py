@@ -6,9 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from exported_files import tokens
+from exported_files import export, tokens
 
-from gptloop import export
 from gptloop.exporter.inspect import inspect
 
 

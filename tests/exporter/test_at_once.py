@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-from exported_files import contents, tokens
+from exported_files import contents, export, tokens
 
-from gptloop import OnnxLoop, export
+from gptloop import OnnxLoop
 from gptloop.exporter.inspect import inspect
 from gptloop.exporter.lock import LOCK_FILE, alone_in
 
@@ -22,15 +22,15 @@ PAIR = """
 # Pairs of processes that export two models to one path at the same moment, each pair into a folder of its own.
 import os, sys
 from pathlib import Path
-from gptloop import graph
+import gptloop.exporter.export as exporter
 from gptloop.checkpoint import open_checkpoint
-from gptloop.exporter.export import export
 from gptloop.exporter.tensors import stored_tensors
+from gptloop.graph.variants.lean import build_lean
 
 checkpoints = [open_checkpoint(folder) for folder in sys.argv[2:]]
 # Built once and inherited by every child: it writes nothing, and takes most of an export's time.
-built = {id(c.config): graph.build(c.config, stored_tensors(c, "fp32"), "fp32") for c in checkpoints}
-graph.build = lambda config, *_, **__: built[id(config)]
+built = {id(c.config): build_lean(c.config, stored_tensors(c, "fp32"), "fp32", "lean", None) for c in checkpoints}
+exporter.build_lean = lambda config, *_: built[id(config)]
 for pair in range(int(sys.argv[1])):
     folder = Path(f"pair-{pair:02}")
     folder.mkdir()
@@ -40,7 +40,7 @@ for pair in range(int(sys.argv[1])):
         if not child:
             os.close(go)
             os.read(start, 1)
-            export(checkpoint, folder / "model.onnx")
+            exporter.export(checkpoint, folder / "model.onnx", flavor="lean")
             os._exit(0)
         children.append(child)
     os.close(go)  # both may start

@@ -7,9 +7,7 @@ import resource
 from collections.abc import Iterator
 
 import pytest
-from exported_files import contents
-
-from gptloop import export
+from exported_files import contents, export
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

@@ -46,6 +46,8 @@ MODELS = {
 @pytest.mark.parametrize("calibrated", [False, True])
 @pytest.mark.parametrize("coarse", [False, True], ids=["as here", "coarse"])
 def test_outliers_cost_int8_next_to_nothing(trained, tmp_path, name, calibrated, coarse):
+    if coarse and cut_products.are_cut():
+        pytest.skip("quantized coarsely here in any case")
     model, ids = MODELS[name](trained), np.array(trained.ids)
     calibration = ids if calibrated else None
     with cut_products.always_coarse(coarse):

@@ -5,9 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from exported_files import contents, tokens
-
-from gptloop import export
+from exported_files import contents, export, tokens
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

@@ -8,10 +8,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+from exported_files import export
 from tokenizers_of import assert_same_tokenizer, change_tokenizer, metadata, saved_tokenizer
 from transformers import AutoTokenizer
 
-from gptloop import export
 from gptloop.checkpoint.tokenizer import read_tokenizer
 from gptloop.runtime.tokenizer import open_tokenizer
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import onnx
 import pytest
+from exported_files import export
 from tokenizers_of import change_tokenizer, saved_tokenizer
 
-from gptloop import export
 from gptloop.checkpoint.tokenizer import read_tokenizer
 from gptloop.exporter.orphans import remove_orphans
 
@@ -60,10 +60,10 @@ KILLED_EXPORTS = """
 # the next file of the folder.
 import os, shutil, signal, sys
 from pathlib import Path
-from gptloop import graph
+import gptloop.exporter.export as exporter
 from gptloop.checkpoint import open_checkpoint
-from gptloop.exporter.export import export
 from gptloop.exporter.tensors import stored_tensors
+from gptloop.graph.variants.lean import build_lean
 from gptloop.checkpoint.tokenizer import read_tokenizer
 
 def kill_at(folder, steps):
@@ -78,15 +78,15 @@ def kill_at(folder, steps):
 new, start = open_checkpoint(sys.argv[1]), Path(sys.argv[2])
 # What writes nothing and takes time is done once, for every child to inherit.
 read_tokenizer(new.directory)
-built = graph.build(new.config, stored_tensors(new, "fp32"), "fp32")
-graph.build = lambda *_, **__: built
+built = build_lean(new.config, stored_tensors(new, "fp32"), "fp32", "lean", None)
+exporter.build_lean = lambda *_: built
 for steps in range(1, 100):
     folder = start.with_name(f"killed-{steps:02}")
     shutil.copytree(start, folder)
     child = os.fork()
     if not child:
         kill_at(folder, steps)
-        export(new, folder / "model.onnx")
+        exporter.export(new, folder / "model.onnx", flavor="lean")
         os._exit(0)
     if os.waitpid(child, 0)[1] != signal.SIGKILL:
         break

@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 import torch
+from exported_files import export
 from safetensors.torch import load_file, save_file
 
-from gptloop import export
 from gptloop.cli import main
 from gptloop.exporter.int8 import quantize
 

@@ -11,8 +11,9 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from exported_files import export
 
-from gptloop import OnnxLoop, export
+from gptloop import OnnxLoop
 from gptloop.runtime import opening
 
 IDS = np.random.default_rng(0).integers(0, 97, (2, 5))
