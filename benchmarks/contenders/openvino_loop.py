@@ -37,10 +37,20 @@ def load(name: str, files: Files, *, device: str, threads: int) -> OfLoop:
         raise AbsentError("OpenVINO is compared on the CPU only")
     if name == "openvino":
         return OfLoop(OpenVinoLoop(files.onnx, threads, {"INFERENCE_PRECISION_HINT": "f32"}))
-    loop = OpenVinoLoop(files.onnx, threads)
-    if loop.precision == "fp32":
+    # What it could choose is known before it has compiled the file.
+    capabilities = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    loop = OpenVinoLoop(files.onnx, threads) if {"BF16", "FP16"} & {*capabilities} else None
+    if loop is None or loop.precision == "fp32":
         raise AbsentError("OpenVINO's own choice is f32 here, as in `openvino`")
     return InItsOwnPrecision(loop)
+
+
+def _openvino() -> Any:
+    try:
+        import openvino  # noqa: PLC0415  (optional)
+    except ImportError as error:
+        raise AbsentError("openvino is not installed; the extra `peers` brings it") from error
+    return openvino
 
 
 class OpenVinoLoop(Loop):
@@ -70,11 +80,7 @@ class OpenVinoLoop(Loop):
         self.precision = PRECISIONS[self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()]
 
     def _compiled(self, path: Path) -> Any:
-        try:
-            import openvino  # noqa: PLC0415  (optional)
-        except ImportError as error:
-            raise AbsentError("openvino is not installed; the extra `peers` brings it") from error
-        return openvino.Core().compile_model(path, "CPU", self._properties)
+        return _openvino().Core().compile_model(path, "CPU", self._properties)
 
     def _run(self, request: Request) -> Outputs:
         outputs = self._model(feeds(request))
