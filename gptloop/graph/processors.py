@@ -127,7 +127,7 @@ class Processors(NamedTuple):
             last_SQ = last_of(op, self.sequences_SQW)
             return [op.Max(last_SQ, 0), op.Where(op.And(begun_SQ, op.GreaterOrEqual(last_SQ, 0)), self.biases_SQ, 0.0)]
 
-        return self._if(op, self.biased, of_those_begun)
+        return self._if(op, self.biased, of_those_begun, "Q")
 
     def _of_ngrams(self, op: OpBuilder, text: tuple[ir.Value, ...]) -> list[ir.Value]:
         """Ids and biases, [S, P + T] each."""
@@ -137,21 +137,23 @@ class Processors(NamedTuple):
             again_SL = completing_again(op, text_SL, self.ngram_size_S1)
             return [op.Max(text_SL, 0), op.Where(again_SL, NEVER, 0.0)]
 
-        return self._if(op, self.by_ngram, forbidden)
+        return self._if(op, self.by_ngram, forbidden, "P + T")
 
     def _of_early_end(self, op: OpBuilder, step: ir.Value) -> list[ir.Value]:
         """Ids and biases, [S, E] each."""
         bias_S1 = op.Where(op.Less(step, self.min_new_tokens_S1), NEVER, 0.0)
         return [op.Max(self.eos_SE, 0), op.Expand(bias_S1, op.Shape(self.eos_SE))]
 
-    def _if(self, op: OpBuilder, condition: ir.Value, biases: Callable[[OpBuilder], list[ir.Value]]) -> list[ir.Value]:
-        """Ids and biases [S, C]; else one id of each row, and no bias."""
+    def _if(
+        self, op: OpBuilder, condition: ir.Value, biases: Callable[[OpBuilder], list[ir.Value]], size: str
+    ) -> list[ir.Value]:
+        """Ids and biases, [S, size] each; else one id of each row, and no bias."""
 
         def none(op: OpBuilder) -> list[ir.Value]:
             shape_S1 = op.Shape(self.penalty_S1)
             return [op.Expand(0, shape_S1), op.Expand(0.0, shape_S1)]
 
-        return list(branches(op, condition, biases, none, [(_I64, ["S", "C"]), (_F32, ["S", "C"])]))
+        return list(branches(op, condition, biases, none, [(_I64, ["S", size]), (_F32, ["S", size])]))
 
     def _with_penalty(self, op: OpBuilder, logits_SV: ir.Value, text: tuple[ir.Value, ...]) -> ir.Value:
         """Logits [S, V] of tokens that a row has had, made less likely."""
