@@ -91,8 +91,6 @@ def generate(
     outputs += rows_kinds(transformer, "C_present")
     go_on = op.And(first.go_on, op.Greater(blocks.end, blocks.T))
     tokens, logprobs, raw_logprobs, ended_S, *caches = branches(op, go_on, with_later, newest_alone, outputs)
-    if repeated:
-        repeated.store()
     # What an earlier call has returned is left out.
     tokens_SN = op.Slice(tokens, call.G, [END], [1])
     logprobs_SN = [op.Slice(x, resumed, [END], [1]) for x in (logprobs, raw_logprobs)]
@@ -118,7 +116,7 @@ class _Decoding(NamedTuple):
         carried = [token_S, start.sequences_SG, start.first.ended_S, *logprobs_1S, *caches]
         values = op.Loop(self.blocks.number, start.first.go_on, *carried, body=body, _outputs=len(carried))
         if self.repeated:
-            self.repeated.home = body
+            self.repeated.store(body)
         _, *results = values
         return [*results[:4], *_flat(_halves(results[4:])[1])]
 

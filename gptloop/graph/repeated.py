@@ -21,10 +21,7 @@ class Repeated:
 
     Attributes:
         values: By the tensors' names.
-        home: The subgraph, once it is traced.
     """
-
-    home: ir.Graph
 
     def __init__(self, tensors: Mapping[str, ir.Value], scope: str):
         self.values = {
@@ -32,12 +29,12 @@ class Repeated:
             for name, v in tensors.items()
         }
 
-    def store(self) -> None:
+    def store(self, subgraph: ir.Graph) -> None:
         """Make those that a node reads the subgraph's initializers.
 
-        Not before all nodes around it are made: to infer their types, the builder serializes what they hold, and would
-        read every weight into memory.
+        Not before the node around it is made: to infer its types, the builder serializes the subgraph, and would read
+        every weight into memory.
         """
         for value in self.values.values():
             if value.uses():
-                self.home.register_initializer(value)
+                subgraph.register_initializer(value)
