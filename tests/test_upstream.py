@@ -51,6 +51,18 @@ def test_links_are_refused_where_a_loops_body_names_them():
     assert "is a symbolic link" in found["symbolic-link.data", "Loop's body"]
 
 
+def test_a_bias_behind_scaled_rows_is_scaled_too_once_the_product_is_fused():
+    found = dict(re.findall(r"(?m)^(MatMul.*): (\[\[.*\]\])$", output("bias_times_row_scales")))
+    assert found == {
+        "MatMulInteger, Cast, Mul, Mul, Add": "[[12.0, 21.5], [16.0, 24.5]]",
+        "MatMulIntegerToFloat": "[[12.0, 21.5], [36.0, 64.5]]",
+    }
+
+
+def test_scales_of_columns_may_as_well_be_multiplied_behind_the_product():
+    assert output("column_scales_one_by_one").endswith("the results are equal\n")
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_a_reproduction_is_short_and_needs_onnx_onnxruntime_and_numpy_only(script):
     source = script.read_text(encoding="utf-8")

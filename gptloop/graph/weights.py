@@ -112,8 +112,8 @@ class Int8Weights:
     The inputs of products are quantized to uint8 around a zero point (quantization.py), so that no row's result depends
     on another's: behind a layer norm by a constant scale, since gptloop.exporter.folding has made their range known; in
     front of the residual stream by one scale per row. ONNX Runtime fuses the chain MatMulInteger, Cast, Mul, Add into a
-    single kernel (MatMulIntegerToFloat), but only where the Mul's factor is itself a Mul that is no constant: where
-    there is nothing else, it is times 1, which a runtime cannot know.
+    single kernel (MatMulIntegerToFloat), but only where the Mul's factor is itself a Mul that is no constant: one of
+    the rows' scales and the columns', or, of rows that have none, one by 1, which a runtime cannot know.
 
     Args:
         op: Operators of the outer graph.
@@ -148,24 +148,27 @@ class Int8Weights:
         return op.Mul(quantized, op.Unsqueeze(op.Gather(self._tensors[name + SCALE], ids), [-1]))
 
     def linear(self, op: OpBuilder, name: str, x: ir.Value) -> ir.Value:
-        weight, bias = f"{name}.weight", self._tensors[f"{name}.bias"]
-        matrix, scale = self._tensors[weight], self._tensors[weight + SCALE]
-        if name + INPUT_SCALE in self._tensors:
-            return op.Add(self._by_constant(op, name, x, matrix, scale), bias)
-        product, scale_S1 = self._by_row(op, name, x, matrix, scale)
-        return op.Add(op.Mul(product, scale_S1), bias)
+        weight = f"{name}.weight"
+        product = self._by_constant(op, name, x, self._tensors[weight], self._tensors[weight + SCALE])
+        return op.Add(product, self._tensors[f"{name}.bias"])
 
     def added(self, op: OpBuilder, name: str, x: ir.Value, residual: ir.Value) -> ir.Value:
         weight = f"{name}.weight"
-        product, scale_S1 = self._by_row(op, name, x, self._tensors[weight], self._tensors[weight + SCALE])
-        return op.Sum(residual, op.Mul(product, scale_S1), self._tensors[f"{name}.bias"])
+        matrix, scale = self._tensors[weight], self._tensors[weight + SCALE]
+        quantized, zero_point, scale_S1 = self._by_row(op, name, x, matrix)
+        product = _product(op, quantized, zero_point, matrix, op.Mul(scale_S1, scale))
+        # No Add: ONNX Runtime (1.32) would take a bias into the kernel, and multiply it by the rows' scales as well.
+        return op.Sum(residual, product, self._tensors[f"{name}.bias"])
 
     def head(self, op: OpBuilder, x: ir.Value) -> Logits:
         if "lm_head" + INPUT_SCALE in self._tensors:
             product = self._by_constant(op, "lm_head", x, self._head_DV, self._head_scale_V)
             return Logits(op.Add(product, self._tensors["lm_head.bias"]))
-        x = self._in_channels(op, x)
-        return Logits(*self._by_row(op, "lm_head", x, self._head_DV, self._head_scale_V))
+        quantized, zero_point, scale_S1 = self._by_row(op, "lm_head", self._in_channels(op, x), self._head_DV)
+        # The kernel would first multiply V numbers of the columns by one of the rows, in one thread and one by one.
+        unit_1 = self._prepared(op, x).unit_1
+        product = _product(op, quantized, zero_point, self._head_DV, op.Mul(unit_1, unit_1))
+        return Logits(op.Mul(product, self._head_scale_V), scale_S1)
 
     def _in_channels(self, op: OpBuilder, x: ir.Value) -> ir.Value:
         """Times the layer norm's weight, plus its bias, which stand between two rotations: [rows, D] to [rows, D]."""
@@ -194,10 +197,8 @@ class Int8Weights:
         constant = op.Mul(self._tensors[name + INPUT_SCALE], scale)
         return _product(op, quantized, zero_point, matrix, op.Mul(quantization.factor_1, constant))
 
-    def _by_row(
-        self, op: OpBuilder, name: str, x: ir.Value, matrix: ir.Value, scale: ir.Value
-    ) -> tuple[ir.Value, ir.Value]:
-        """The product of each row over its own scale, and that scale, [rows, 1]."""
+    def _by_row(self, op: OpBuilder, name: str, x: ir.Value, matrix: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """Rows for a product with a matrix, each over its own scale: uint8, their zero point, the scales [rows, 1]."""
         if factors := self._tensors.get(name + INPUT_FACTORS):
             x = op.Mul(x, factors)
         quantization = self._prepared(op, x)
@@ -210,7 +211,7 @@ class Int8Weights:
         assert matrix.shape is not None  # an initializer's, or its transpose's
         # A block as long as the row.
         quantized = op.QuantizeLinear(x, scale_S1, steps.zero_points_S1, axis=1, block_size=matrix.shape[0])
-        return _product(op, quantized, steps.zero_point, matrix, op.Mul(quantization.unit_1, scale)), scale_S1
+        return quantized, steps.zero_point, scale_S1
 
 
 def _product(op: OpBuilder, quantized: ir.Value, zero_point: ir.Value, matrix: ir.Value, factor: ir.Value) -> ir.Value:
