@@ -148,17 +148,15 @@ class Int8Weights:
         return op.Mul(quantized, op.Unsqueeze(op.Gather(self._tensors[name + SCALE], ids), [-1]))
 
     def linear(self, op: OpBuilder, name: str, x: ir.Value) -> ir.Value:
+        bias = self._tensors[f"{name}.bias"]
+        if name + INPUT_SCALE not in self._tensors:
+            return op.Sum(self._scaled_by_row(op, name, x), bias)  # no Add, as below
         weight = f"{name}.weight"
-        product = self._by_constant(op, name, x, self._tensors[weight], self._tensors[weight + SCALE])
-        return op.Add(product, self._tensors[f"{name}.bias"])
+        return op.Add(self._by_constant(op, name, x, self._tensors[weight], self._tensors[weight + SCALE]), bias)
 
     def added(self, op: OpBuilder, name: str, x: ir.Value, residual: ir.Value) -> ir.Value:
-        weight = f"{name}.weight"
-        matrix, scale = self._tensors[weight], self._tensors[weight + SCALE]
-        quantized, zero_point, scale_S1 = self._by_row(op, name, x, matrix)
-        product = _product(op, quantized, zero_point, matrix, op.Mul(scale_S1, scale))
         # No Add: ONNX Runtime (1.32) would take a bias into the kernel, and multiply it by the rows' scales as well.
-        return op.Sum(residual, product, self._tensors[f"{name}.bias"])
+        return op.Sum(residual, self._scaled_by_row(op, name, x), self._tensors[f"{name}.bias"])
 
     def head(self, op: OpBuilder, x: ir.Value) -> Logits:
         if "lm_head" + INPUT_SCALE in self._tensors:
@@ -196,6 +194,12 @@ class Int8Weights:
         quantized = op.QuantizeLinear(x, self._steps[name + INPUT_SCALE], zero_point)
         constant = op.Mul(self._tensors[name + INPUT_SCALE], scale)
         return _product(op, quantized, zero_point, matrix, op.Mul(quantization.factor_1, constant))
+
+    def _scaled_by_row(self, op: OpBuilder, name: str, x: ir.Value) -> ir.Value:
+        """The product of rows that have a scale each, without the bias."""
+        matrix, scale = self._tensors[f"{name}.weight"], self._tensors[f"{name}.weight{SCALE}"]
+        quantized, zero_point, scale_S1 = self._by_row(op, name, x, matrix)
+        return _product(op, quantized, zero_point, matrix, op.Mul(scale_S1, scale))
 
     def _by_row(self, op: OpBuilder, name: str, x: ir.Value, matrix: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
         """Rows for a product with a matrix, each over its own scale: uint8, their zero point, the scales [rows, 1]."""
