@@ -150,12 +150,11 @@ class Int8Weights:
     def linear(self, op: OpBuilder, name: str, x: ir.Value) -> ir.Value:
         bias = self._tensors[f"{name}.bias"]
         if name + INPUT_SCALE not in self._tensors:
-            return op.Sum(self._scaled_by_row(op, name, x), bias)  # no Add, as below
+            return op.Sum(self._scaled_by_row(op, name, x), bias)
         weight = f"{name}.weight"
         return op.Add(self._by_constant(op, name, x, self._tensors[weight], self._tensors[weight + SCALE]), bias)
 
     def added(self, op: OpBuilder, name: str, x: ir.Value, residual: ir.Value) -> ir.Value:
-        # No Add: ONNX Runtime (1.32) would take a bias into the kernel, and multiply it by the rows' scales as well.
         return op.Sum(residual, self._scaled_by_row(op, name, x), self._tensors[f"{name}.bias"])
 
     def head(self, op: OpBuilder, x: ir.Value) -> Logits:
@@ -196,7 +195,10 @@ class Int8Weights:
         return _product(op, quantized, zero_point, matrix, op.Mul(quantization.factor_1, constant))
 
     def _scaled_by_row(self, op: OpBuilder, name: str, x: ir.Value) -> ir.Value:
-        """The product of rows that have a scale each, without the bias."""
+        """The product of rows that have a scale each, without the bias, which is to be added by a Sum.
+
+        An Add would be taken into the kernel, and the bias multiplied by the rows' scales (ONNX Runtime 1.32).
+        """
         matrix, scale = self._tensors[f"{name}.weight"], self._tensors[f"{name}.weight{SCALE}"]
         quantized, zero_point, scale_S1 = self._by_row(op, name, x, matrix)
         return _product(op, quantized, zero_point, matrix, op.Mul(scale_S1, scale))
