@@ -5,11 +5,14 @@ Dimensions, as they appear in shape comments and suffixes (`query_BHRd`):
     B  prompts                              R  candidates of one prompt (num_return_sequences)
     S  rows = B * R, candidates of one prompt adjacent
     P  prompt_len                           N  new tokens, at most max_new_tokens
-    T  generated tokens in the KV cache     K  token ids kept for the draw (the largest top_k of the call)
+    T  tokens that a row has generated      K  token ids kept for the draw (the largest top_k of the call)
     D  n_embd                               H  n_head                d  head_dim = D / H
-    V  vocab_size                           E  end-of-text ids
+    V  vocab_size                           M  end-of-text ids
     L  tokens of a prompt in the KV cache   G  tokens that earlier calls have generated
+    E  tokens of complete blocks in it      C  those behind them, of the block that is not complete
     Q  sequences of token ids               W  tokens of the longest of them
+
+In a file, one name stands for one size of a call; a word behind `_` tells apart what may differ (`B_past`).
 """
 
 # Inputs. Those of [B] or [1] are for each prompt or for all. Of what a prompt did not ask for, because another one of
@@ -31,7 +34,7 @@ NO_REPEAT_NGRAM_SIZE = "no_repeat_ngram_size"  # int64 [B] or [1]; 0 is off
 SEQUENCE_BIAS_IDS = "sequence_bias_ids"  # int64 [B, Q, W] or [1, Q, W]
 SEQUENCE_BIAS = "sequence_bias"  # float32 [B, Q] or [1, Q], of the logit that would complete one; -inf forbids it
 STOP_SEQUENCES = "stop_sequences"  # int64 [B, Q, W] or [1, Q, W], which end a row
-EOS_TOKEN_IDS = "eos_token_ids"  # int64 [B, E] or [1, E]; -1 after those of a prompt, or alone for none
+EOS_TOKEN_IDS = "eos_token_ids"  # int64 [B, M] or [1, M]; -1 after those of a prompt, or alone for none
 PAD_TOKEN_ID = "pad_token_id"  # int64 [B] or [1]; follows a row's end
 RETURN_LOGPROBS = "return_logprobs"  # bool [B] or [1]; without it both outputs of log-probabilities are 0
 SEED = "seed"  # int64 [B], 0 to 2^63 - 1

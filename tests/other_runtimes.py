@@ -59,7 +59,9 @@ class ReferenceLoop(Loop):
 
     def __init__(self, path: Path, bounds: Bounds):
         super().__init__(bounds)
-        self._evaluator = ReferenceEvaluator(str(path), new_ops=[GatherElements, StackingLoop])
+        operators = [GatherElements, StackingLoop]
+        # That a name in a shape stands for one size in all of a run.
+        self._evaluator = ReferenceEvaluator(str(path), new_ops=operators, check_shape_annotations=True)
 
     def _run(self, request: Request) -> Outputs:
         return rows(*self.run(OUTPUTS, feeds(request)))

@@ -153,7 +153,7 @@ def test_the_graph_has_the_inputs_and_outputs_that_were_agreed(tiny):  # long: a
         "no_repeat_ngram_size": ("INT64", ["B_no_repeat_ngram_size"]),
         "sequence_bias_ids": ("INT64", ["B_sequence_bias_ids", "Q_bias", "W_bias"]),
         "sequence_bias": ("FLOAT", ["B_sequence_bias", "Q_bias"]),
-        "eos_token_ids": ("INT64", ["B_eos_token_ids", "E"]),
+        "eos_token_ids": ("INT64", ["B_eos_token_ids", "M"]),
         "stop_sequences": ("INT64", ["B_stop_sequences", "Q_stop", "W_stop"]),
         "pad_token_id": ("INT64", ["B_pad_token_id"]),
         "return_logprobs": ("BOOL", ["B_return_logprobs"]),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable, Sequence
 
+from gptloop.caller import warn_caller
 from gptloop.checkpoint.brief import brief
 
 PARTS = ("wte.", "wpe.", "h.", "ln_f.", "lm_head.")
@@ -53,4 +53,4 @@ def warn_left_out(left_out: Sequence[str], source: str) -> None:
     if left_out:
         more = f" (like {len(left_out) - 1} more)" if len(left_out) > 1 else ""
         text = f"{source}: {brief(left_out[0])} is no part of a language model and is left out{more}"
-        warnings.warn(text, stacklevel=5)
+        warn_caller(text)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
+from gptloop.caller import warn_caller
 from gptloop.checkpoint.brief import brief
 from gptloop.checkpoint.folder import file_in
 from gptloop.checkpoint.json_object import read_json_object
@@ -74,4 +74,4 @@ def check_fits(tokenizer: Tokenizer, vocab_size: int, folder: Path) -> None:
     against = f"the tokenizer in {folder} is one {of_size}, but the model's vocab_size is {vocab_size}"
     if ordinary or always:
         raise ValueError(f"{against}; resize the model's embedding, or take the tokens out of the tokenizer")
-    warnings.warn(f"{against}: prompts with this special token will be refused", stacklevel=4)
+    warn_caller(f"{against}: prompts with this special token will be refused")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from gptloop import graph, names
+from gptloop.caller import warn_caller
 from gptloop.checkpoint import Checkpoint, Model, open_checkpoint
 from gptloop.checkpoint.folder import check_path
 from gptloop.checkpoint.tokenizer import read_tokenizer
@@ -68,14 +68,12 @@ def export(
         OSError: If the files cannot be written, as on a full disk; the model file and the cause are named.
     """
     path = Path(path)
-    if precision not in names.PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(names.PRECISIONS)}, got {shown(precision)}")
-    _check_flavor(flavor, precision, max_new_tokens)
-    if calibration is not None and precision != "int8":
-        raise ValueError(f"calibration is for precision 'int8', got precision {precision!r}")
+    _check_kind(precision, flavor, max_new_tokens, calibration)
     check_path(path)
     _check_file(path)
     checkpoint = open_checkpoint(model)
+    vocab_size = checkpoint.config.vocab_size
+    tokenizer = read_tokenizer(checkpoint.directory, vocab_size) if checkpoint.directory else None
     check_values(checkpoint, precision)
     _warn_of_defaults(checkpoint)
     seen = None if calibration is None else calibrate(checkpoint, calibration)
@@ -85,14 +83,9 @@ def export(
         onnx_model = graph.build(checkpoint.config, tensors, precision, repeat_weights=not single_file)
     else:
         onnx_model = build_lean(checkpoint.config, tensors, precision, flavor, max_new_tokens)
-    onnx_model.metadata_props.update(describe(checkpoint, precision, seen))
-    onnx_model.metadata_props[names.META_FLAVOR] = flavor
-    if max_new_tokens is not None:
-        onnx_model.metadata_props[names.META_MAX_NEW_TOKENS] = str(max_new_tokens)
+    onnx_model.metadata_props.update(describe(checkpoint, precision, flavor, max_new_tokens, seen))
     if single_file:
         _check_size(onnx_model)
-    directory, vocab_size = checkpoint.directory, checkpoint.config.vocab_size
-    tokenizer = read_tokenizer(directory, vocab_size) if directory else None
     write_model(onnx_model, path, tokenizer=tokenizer, single_file=single_file, progress=progress)
     return path
 
@@ -112,7 +105,11 @@ def _check_size(model: ir.Model) -> None:
         raise ValueError(f"weights of {size} bytes do not fit a single file, protobuf ends at {PROTOBUF_MAX_BYTES}")
 
 
-def _check_flavor(flavor: str, precision: str, max_new_tokens: int | None) -> None:
+def _check_kind(precision: str, flavor: str, max_new_tokens: int | None, calibration: npt.ArrayLike | None) -> None:
+    if precision not in names.PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(names.PRECISIONS)}, got {shown(precision)}")
+    if calibration is not None and precision != "int8":
+        raise ValueError(f"calibration is for precision 'int8', got precision {precision!r}")
     if flavor not in names.FLAVORS:
         raise ValueError(f"flavor must be one of {', '.join(names.FLAVORS)}, got {shown(flavor)}")
     if flavor == "fused" and precision == "int8":
@@ -130,22 +127,33 @@ def _check_flavor(flavor: str, precision: str, max_new_tokens: int | None) -> No
 def _warn_of_defaults(checkpoint: Checkpoint) -> None:
     if others := checkpoint.generation.others:
         text = f"{checkpoint.source}: its defaults {', '.join(others)} are not exported; give them when you generate"
-        warnings.warn(text, stacklevel=3)
+        warn_caller(text)
 
 
-def describe(checkpoint: Checkpoint, precision: str, calibration: Calibration | None = None) -> dict[str, str]:
+def describe(
+    checkpoint: Checkpoint,
+    precision: str,
+    flavor: str = "standard",
+    max_new_tokens: int | None = None,
+    calibration: Calibration | None = None,
+) -> dict[str, str]:
     """The file's metadata; what ends and starts a text is there as part of the configuration, as runtimes expect."""
     said = checkpoint.generation
     tokens = {"eos_token_id": _one_or_list(said.eos_token_ids), "bos_token_id": _one_or_list(said.bos_token_ids)}
-    seen = {names.META_CALIBRATION: json.dumps(calibration.describe())} if calibration else {}
-    return seen | {
+    facts = {
         names.META_VERSION: metadata.version("gptloop"),
         names.META_SOURCE: checkpoint.source,
         names.META_WEIGHTS: checkpoint.weights,
         names.META_CONFIG: json.dumps(checkpoint.config.to_dict() | tokens, sort_keys=True),
         names.META_PRECISION: precision,
         names.META_OPSET: str(graph.OPSET),
+        names.META_FLAVOR: flavor,
     }
+    if calibration:
+        facts[names.META_CALIBRATION] = json.dumps(calibration.describe())
+    if max_new_tokens is not None:
+        facts[names.META_MAX_NEW_TOKENS] = str(max_new_tokens)
+    return facts
 
 
 def _one_or_list(ids: Sequence[int]) -> int | list[int] | None:

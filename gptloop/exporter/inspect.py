@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -156,17 +155,17 @@ def _count(nodes: Iterable[onnx.NodeProto]) -> Counter[tuple[str, str]]:
 
 def _type(value: onnx.ValueInfoProto) -> str:
     tensor = value.type.tensor_type
-    dims = ", ".join(dim.dim_param or str(dim.dim_value) for dim in tensor.shape.dim)
-    return f"{onnx.TensorProto.DataType.Name(tensor.elem_type).lower()} [{dims}]"
+    dims = [(dim.dim_param or str(dim.dim_value)) if dim.HasField("value") else "?" for dim in tensor.shape.dim]
+    return f"{onnx.TensorProto.DataType.Name(tensor.elem_type).lower()} [{', '.join(dims)}]"
 
 
 def _growth(carried: onnx.ValueInfoProto) -> int:
-    """Bytes that one step adds to a carried value of one row: nothing where no dimension counts steps, T or K."""
+    """Bytes that one step adds to a carried value of one row: nothing where all dimensions have a number or a name."""
     dims = carried.type.tensor_type.shape.dim
-    if not any(re.search(r"\b[TK]\b", dim.dim_param) for dim in dims):
+    if all(dim.HasField("value") for dim in dims):
         return 0
     itemsize = onnx.helper.tensor_dtype_to_np_dtype(carried.type.tensor_type.elem_type).itemsize
-    return itemsize * math.prod(dim.dim_value for dim in dims if not dim.dim_param)
+    return itemsize * math.prod(dim.dim_value for dim in dims if dim.HasField("dim_value"))
 
 
 def _bytes(tensor: onnx.TensorProto) -> int:

@@ -25,7 +25,7 @@ from gptloop.graph.prompt_attention import END
 from gptloop.graph.repeated import Repeated
 from gptloop.graph.rules import Rules
 from gptloop.graph.sampling import Drawn
-from gptloop.graph.scope import Kinds, branches, subgraph
+from gptloop.graph.scope import GROWS, Kinds, branches, subgraph
 from gptloop.graph.signature import block_signature, rows_kinds, step_signature
 from gptloop.graph.start import Start
 from gptloop.graph.transformer import Transformer
@@ -156,7 +156,7 @@ class _Decoding(NamedTuple):
         self, op: OpBuilder, trip: ir.Value, goes_on: ir.Value, earlier: list[ir.Value], own: Sequence[ir.Value]
     ) -> list[ir.Value]:
         """What the next block finds appended, and what the last one leaves: empty where nobody reads it."""
-        of_rows, of_block = (rows_kinds(self.transformer, length) for length in ("E_later", "C_later"))
+        kinds = rows_kinds(self.transformer, GROWS)
         none = _copied(self.nothing)
 
         def appended(op: OpBuilder) -> list[ir.Value]:
@@ -167,13 +167,13 @@ class _Decoding(NamedTuple):
             return _appended(op, [op.Slice(kv, before, [END], [3]) for kv in earlier], own)
 
         def left(op: OpBuilder) -> list[ir.Value]:
-            return [*branches(op, op.Greater(trip, 0), of_the_call, _copied(own), of_block)]
+            return [*branches(op, op.Greater(trip, 0), of_the_call, _copied(own), kinds)]
 
         def last(op: OpBuilder) -> list[ir.Value]:
-            return [*none(op), *branches(op, self.state_wanted, left, none, of_block)]
+            return [*none(op), *branches(op, self.state_wanted, left, none, kinds)]
 
         has_next = op.And(goes_on, op.Less(op.Add(trip, 1), self.blocks.number))
-        return [*branches(op, has_next, appended, last, [*of_rows, *of_block])]
+        return [*branches(op, has_next, appended, last, kinds * 2)]
 
 
 class _Block(NamedTuple):

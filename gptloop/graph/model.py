@@ -48,7 +48,7 @@ INPUTS: dict[str, tuple[ir.DataType, list[int | str]]] = {
     names.NO_REPEAT_NGRAM_SIZE: (_I64, ["B_no_repeat_ngram_size"]),
     names.SEQUENCE_BIAS_IDS: (_I64, ["B_sequence_bias_ids", "Q_bias", "W_bias"]),
     names.SEQUENCE_BIAS: (_F32, ["B_sequence_bias", "Q_bias"]),
-    names.EOS_TOKEN_IDS: (_I64, ["B_eos_token_ids", "E"]),
+    names.EOS_TOKEN_IDS: (_I64, ["B_eos_token_ids", "M"]),
     names.STOP_SEQUENCES: (_I64, ["B_stop_sequences", "Q_stop", "W_stop"]),
     names.PAD_TOKEN_ID: (_I64, ["B_pad_token_id"]),
     names.RETURN_LOGPROBS: (ir.DataType.BOOL, ["B_return_logprobs"]),

@@ -17,7 +17,7 @@ from onnxscript import OpBuilder
 from gptloop import names
 from gptloop.graph.attention import NEVER
 from gptloop.graph.logits import Logits
-from gptloop.graph.scope import branches
+from gptloop.graph.scope import GROWS, branches
 from gptloop.graph.sequences import NONE, completing_again, ending_with, last_of, last_tokens, without_last
 
 _I64, _I32, _F32 = ir.DataType.INT64, ir.DataType.INT32, ir.DataType.FLOAT
@@ -35,7 +35,7 @@ class Processors(NamedTuple):
         sequences_SQW: int64, as gptloop.graph.sequences has them.
         biases_SQ: float32, of a sequence's last id where a row ends with those before it.
         biased: bool [], whether there are sequences at all.
-        eos_SE: int64, the rows' ends of text.
+        eos_SM: int64, the rows' ends of text.
         min_new_tokens_S1: int64, from this call's first step on; 0 without an end of text.
         most_min_new_tokens: int64 [].
         always: bool [], whether logits of every step are changed.
@@ -49,7 +49,7 @@ class Processors(NamedTuple):
     sequences_SQW: ir.Value
     biases_SQ: ir.Value
     biased: ir.Value
-    eos_SE: ir.Value
+    eos_SM: ir.Value
     min_new_tokens_S1: ir.Value
     most_min_new_tokens: ir.Value
     always: ir.Value
@@ -59,7 +59,7 @@ class Processors(NamedTuple):
         cls,
         op: OpBuilder,
         inputs: Mapping[str, ir.Value],
-        eos_SE: ir.Value,
+        eos_SM: ir.Value,
         steps_done: ir.Value | int,
         to_rows: Callable[[ir.Value], ir.Value],
     ) -> Processors:
@@ -68,7 +68,7 @@ class Processors(NamedTuple):
         Args:
             op: The outer graph's operators.
             inputs: The graph's, by name.
-            eos_SE: int64, the rows' ends of text; one that is -1 has no other.
+            eos_SM: int64, the rows' ends of text; one that is -1 has no other.
             steps_done: int64 [1], tokens of each row that earlier calls have read.
             to_rows: Expands [B], [1], [B, C] or [B, Q, W] to [S, 1], [S, C] or [S, Q, W].
         """
@@ -77,7 +77,7 @@ class Processors(NamedTuple):
         sequences_SQW = to_rows(inputs[names.SEQUENCE_BIAS_IDS])
         other_than_1 = op.ReduceMax(op.Cast(op.Not(op.Equal(penalty, 1.0)), to=_I32), keepdims=0)
         min_S1 = to_rows(op.Sub(inputs[names.MIN_NEW_TOKENS], steps_done))
-        min_S1 = op.Where(op.Less(op.Slice(eos_SE, [0], [1], [1]), 0), 0, min_S1)
+        min_S1 = op.Where(op.Less(op.Slice(eos_SM, [0], [1], [1]), 0), 0, min_S1)
         penalized = op.Cast(other_than_1, to=ir.DataType.BOOL)
         by_ngram = op.Greater(op.ReduceMax(size, keepdims=0), 0)
         biased = op.GreaterOrEqual(op.ReduceMax(last_of(op, sequences_SQW), keepdims=0), 0)
@@ -90,7 +90,7 @@ class Processors(NamedTuple):
             sequences_SQW=sequences_SQW,
             biases_SQ=to_rows(inputs[names.SEQUENCE_BIAS]),
             biased=biased,
-            eos_SE=eos_SE,
+            eos_SM=eos_SM,
             min_new_tokens_S1=min_S1,
             most_min_new_tokens=op.ReduceMax(min_S1, keepdims=0),
             always=op.Or(penalized, op.Or(by_ngram, biased)),
@@ -127,7 +127,7 @@ class Processors(NamedTuple):
             last_SQ = last_of(op, self.sequences_SQW)
             return [op.Max(last_SQ, 0), op.Where(op.And(begun_SQ, op.GreaterOrEqual(last_SQ, 0)), self.biases_SQ, 0.0)]
 
-        return self._if(op, self.biased, of_those_begun, "Q")
+        return self._if(op, self.biased, of_those_begun, "Q or 1")
 
     def _of_ngrams(self, op: OpBuilder, text: tuple[ir.Value, ...]) -> list[ir.Value]:
         """Ids and biases, [S, P + T] each."""
@@ -137,17 +137,17 @@ class Processors(NamedTuple):
             again_SL = completing_again(op, text_SL, self.ngram_size_S1)
             return [op.Max(text_SL, 0), op.Where(again_SL, NEVER, 0.0)]
 
-        return self._if(op, self.by_ngram, forbidden, "P + T")
+        return self._if(op, self.by_ngram, forbidden, GROWS)
 
     def _of_early_end(self, op: OpBuilder, step: ir.Value) -> list[ir.Value]:
-        """Ids and biases, [S, E] each."""
+        """Ids and biases, [S, M] each."""
         bias_S1 = op.Where(op.Less(step, self.min_new_tokens_S1), NEVER, 0.0)
-        return [op.Max(self.eos_SE, 0), op.Expand(bias_S1, op.Shape(self.eos_SE))]
+        return [op.Max(self.eos_SM, 0), op.Expand(bias_S1, op.Shape(self.eos_SM))]
 
     def _if(
-        self, op: OpBuilder, condition: ir.Value, biases: Callable[[OpBuilder], list[ir.Value]], size: str
+        self, op: OpBuilder, condition: ir.Value, biases: Callable[[OpBuilder], list[ir.Value]], size: str | None
     ) -> list[ir.Value]:
-        """Ids and biases, [S, size] each; else one id of each row, and no bias."""
+        """Ids and biases, [S, size] each, a name of its own; else one id of each row, and no bias."""
 
         def none(op: OpBuilder) -> list[ir.Value]:
             shape_S1 = op.Shape(self.penalty_S1)

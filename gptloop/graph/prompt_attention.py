@@ -158,7 +158,7 @@ def attend_in_chunks(
     inputs = [ir.val("chunk", _I64, []), ir.val("chunk_condition", _BOOL, [])]
     outputs = [
         ir.val("chunk_condition_out", _BOOL, []),
-        ir.val("chunk_context", query.dtype, ["B", shapes.H, "C", shapes.d]),
+        ir.val("chunk_context", query.dtype, ["B", shapes.H, "chunk", shapes.d]),
     ]
     body = subgraph(op, attend_chunk, inputs, outputs)
     context = op.Loop(op.Squeeze(chunks.number), True, body=body, _outputs=1)  # [chunks, B, H, C, d]

@@ -47,7 +47,7 @@ class Rules(NamedTuple):
                 candidates = op.Where(accepted_B, candidates, 0)
             limit_S = step_limit(op, call, candidates, inputs[names.MAX_NEW_TOKENS])
             stop = Stop.read(op, inputs, limit_S, to_rows)
-            processors = Processors.read(op, inputs, stop.eos_SE, call.steps_done(op), to_rows)
+            processors = Processors.read(op, inputs, stop.eos_SM, call.steps_done(op), to_rows)
         return cls(_uniforms(op, inputs, call), settings, processors, stop)
 
     def first(self, op: OpBuilder, logits_BV: Logits, call: Call) -> Stopped:
@@ -91,4 +91,4 @@ def _uniforms(op: OpBuilder, inputs: Mapping[str, ir.Value], call: Call) -> ir.V
 
     # No call is without tokens, as in Past.of.
     is_given = op.And(op.GreaterOrEqual(op.ReduceMin(given, keepdims=0), 0.0), op.Squeeze(op.Greater(call.P, 0)))
-    return branches(op, is_given, as_given, of_seed, [(ir.DataType.FLOAT, ["N", "S", 1])])[0]
+    return branches(op, is_given, as_given, of_seed, [(ir.DataType.FLOAT, ["draws", "S", 1])])[0]

@@ -12,8 +12,11 @@ from typing import Any
 import onnx_ir as ir
 from onnxscript import OpBuilder
 
-Kinds = list[tuple[ir.DataType, Sequence[int | str]]]
+Kinds = list[tuple[ir.DataType, Sequence[int | str | None]]]
 """Types and shapes of a branch's values."""
+GROWS = None
+"""A dimension that changes from step to step. It has no name: in ONNX, a name stands for one size in all of a run, and
+a runtime may take values of equal names for equally large ("Runtime Semantics of Shape Annotations", onnx 1.23)."""
 
 
 @contextlib.contextmanager
@@ -44,7 +47,7 @@ def branches(
     condition: ir.Value,
     then: Callable[[OpBuilder], Sequence[ir.Value]],
     otherwise: Callable[[OpBuilder], Sequence[ir.Value]],
-    outputs: Sequence[tuple[ir.DataType, Sequence[int | str]]],
+    outputs: Sequence[tuple[ir.DataType, Sequence[int | str | None]]],
 ) -> Sequence[ir.Value]:
     """An If whose branches are plain functions that return values of these types and shapes.
 

@@ -32,7 +32,7 @@ class Stopped(NamedTuple):
 class Stop(NamedTuple):
     """What ends a call's rows."""
 
-    eos_SE: ir.Value  # int64; -1 alone in a row without an end of text
+    eos_SM: ir.Value  # int64; -1 alone in a row without an end of text
     sequences_SQW: ir.Value  # int64, as gptloop.graph.sequences has them
     pad_S: ir.Value  # int64
     limit_S: ir.Value  # int64, the step from which on a row gets padding, as `step_limit` has it
@@ -48,17 +48,17 @@ class Stop(NamedTuple):
         to_rows: Callable[[ir.Value], ir.Value],
     ) -> Stop:
         """From the graph's inputs by name; the other arguments as `Stop` and `Processors.read` have them."""
-        eos_SE, sequences_SQW = to_rows(inputs[names.EOS_TOKEN_IDS]), to_rows(inputs[names.STOP_SEQUENCES])
+        eos_SM, sequences_SQW = to_rows(inputs[names.EOS_TOKEN_IDS]), to_rows(inputs[names.STOP_SEQUENCES])
         # One of the row's own stands in for what follows them, so that it forbids no token.
-        last_S1 = op.ReduceMax(eos_SE, [1], keepdims=1)
-        eos_SE = op.Where(op.Less(eos_SE, 0), last_S1, eos_SE)
+        last_S1 = op.ReduceMax(eos_SM, [1], keepdims=1)
+        eos_SM = op.Where(op.Less(eos_SM, 0), last_S1, eos_SM)
         has_end, has_sequences = (
             op.GreaterOrEqual(op.ReduceMax(ids, keepdims=0), 0) for ids in (last_S1, last_of(op, sequences_SQW))
         )
         unequal = op.Less(op.ReduceMin(limit_S, keepdims=0), NO_STEP)
         active = op.Or(op.Or(has_end, has_sequences), unequal)
         pad_S = op.Squeeze(to_rows(inputs[names.PAD_TOKEN_ID]), [1])
-        return cls(eos_SE, sequences_SQW, pad_S, limit_S, has_sequences, active)
+        return cls(eos_SM, sequences_SQW, pad_S, limit_S, has_sequences, active)
 
     def apply(
         self, op: OpBuilder, drawn: Drawn, ended_S: ir.Value, step: ir.Value, generated: tuple[ir.Value, ...]
@@ -79,7 +79,7 @@ class Stop(NamedTuple):
             token_S = op.Where(ended_S, self.pad_S, drawn.token)
             logprobs = [op.Where(ended_S, 0.0, x) for x in (drawn.logprob, drawn.raw_logprob)]
             token_S1 = op.Unsqueeze(token_S, [1])
-            is_end_S = _any(op, op.Equal(token_S1, self.eos_SE))
+            is_end_S = _any(op, op.Equal(token_S1, self.eos_SM))
             has_all_S = op.LessOrEqual(self.limit_S, op.Add(step, 1))
             has_end_S = op.Or(is_end_S, self._completing(op, (*generated, token_S1)))
             now_S = op.Or(op.Or(ended_S, has_all_S), has_end_S)

@@ -9,11 +9,11 @@ import contextlib
 import ctypes
 import io
 import os
-import warnings
 from pathlib import Path
 
 import onnxruntime as ort
 
+from gptloop.caller import warn_caller
 from gptloop.runtime.huge_pages import on_huge_pages
 from gptloop.values import shown
 
@@ -94,7 +94,7 @@ def open_session(
     # ONNX Runtime says so in its log only, and goes on without CUDA.
     missing = "; ".join(what for what in (_what_is_missing(), preloaded) if what)
     if device == "auto":
-        warnings.warn(f"ONNX Runtime runs on the CPU, its CUDA provider did not load: {missing}", stacklevel=5)
+        warn_caller(f"ONNX Runtime runs on the CPU, its CUDA provider did not load: {missing}")
         return session
     raise ValueError(f"device 'cuda' was asked for, but ONNX Runtime's CUDA provider did not load: {missing}")
 

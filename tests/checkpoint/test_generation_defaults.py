@@ -111,6 +111,7 @@ def test_other_defaults_are_said_to_be_left_out_once(directory, tmp_path, way):
     with pytest.warns(UserWarning, match="not exported") as warned:
         export(model, tmp_path / "model.onnx")
     (warning,) = warned
+    assert warning.filename == __file__
     assert "its defaults do_sample=True, temperature=0.5, top_k=3 are not exported" in str(warning.message)
     with warnings.catch_warnings(action="error"):
         open_checkpoint(model)  # which only reads it

@@ -113,8 +113,8 @@ def test_a_weight_that_does_stand_in_the_body_is_named(tiny, tmp_path, place):
 def test_the_loop_carries_the_rows_tokens_and_ends_and_each_layers_generated_k_and_v(structure):
     first, *kv = structure.carried.items()
     assert first == ("went_on", "bool []")
-    assert kv[:3] == [("token_past", "int64 [S]"), ("generated_past", "int64 [S, T]"), ("ended_past", "bool [S]")]
-    assert [kind for _, kind in kv[3:]] == ["float [B, 4, R, K - 1, 8]"] * 2 * 2
+    assert kv[:3] == [("token_past", "int64 [S]"), ("generated_past", "int64 [S, ?]"), ("ended_past", "bool [S]")]
+    assert [kind for _, kind in kv[3:]] == ["float [B, 4, R, ?, 8]"] * 2 * 2
 
 
 def test_what_a_row_carries_grows_by_a_token_id_and_each_layers_k_and_v(structure):
@@ -175,7 +175,7 @@ def test_inputs_are_the_files(structure):
         ("no_repeat_ngram_size", "int64 [B_no_repeat_ngram_size]"),
         ("sequence_bias_ids", "int64 [B_sequence_bias_ids, Q_bias, W_bias]"),
         ("sequence_bias", "float [B_sequence_bias, Q_bias]"),
-        ("eos_token_ids", "int64 [B_eos_token_ids, E]"),
+        ("eos_token_ids", "int64 [B_eos_token_ids, M]"),
         ("stop_sequences", "int64 [B_stop_sequences, Q_stop, W_stop]"),
         ("pad_token_id", "int64 [B_pad_token_id]"),
         ("return_logprobs", "bool [B_return_logprobs]"),

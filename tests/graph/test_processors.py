@@ -36,7 +36,7 @@ INPUTS = {
     names.NO_REPEAT_NGRAM_SIZE: ("INT64", ["S"]),
     names.SEQUENCE_BIAS_IDS: ("INT64", [1, "Q", "W"]),
     names.SEQUENCE_BIAS: ("FLOAT", [1, "Q"]),
-    names.EOS_TOKEN_IDS: ("INT64", [1, "E"]),
+    names.EOS_TOKEN_IDS: ("INT64", [1, "M"]),
 }
 ids = st.integers(0, V - 1)
 a_sequence = st.lists(ids, min_size=1, max_size=4)

@@ -109,9 +109,10 @@ def test_the_library_that_is_missing_is_named(broken_cuda_build, libraries, libr
 
 def test_auto_warns_where_a_build_for_cuda_runs_on_the_cpu(broken_cuda_build, libraries):
     libraries["libcuda"] = "libcuda.so.1: cannot open"
-    with pytest.warns(UserWarning, match=r"runs on the CPU.*libcuda\.so\.1"):
+    with pytest.warns(UserWarning, match=r"runs on the CPU.*libcuda\.so\.1") as warned:
         session = open_session(b"", device="auto")
     assert session.get_providers() == [CPU]
+    assert [warning.filename for warning in warned] == [__file__]
 
 
 def test_what_preloading_prints_is_kept_from_the_user(cuda_build, monkeypatch, capsys):
