@@ -17,6 +17,7 @@ from onnxscript import OpBuilder
 from gptloop import names
 from gptloop.graph.attention import NEVER
 from gptloop.graph.inverse_cdf import FEW, inverse_cdf, inverse_cdf_in_blocks
+from gptloop.graph.operators import END
 from gptloop.graph.scope import branches
 
 _I64, _I32, _F32 = ir.DataType.INT64, ir.DataType.INT32, ir.DataType.FLOAT
@@ -93,7 +94,7 @@ class Cuts(NamedTuple):
 
         def found(op: OpBuilder) -> list[ir.Value]:
             descending_SK, _ = op.TopK(logits_SV, self.k_max_1, largest=1, sorted=1, _outputs=2)
-            last_S1 = op.Slice(descending_SK, [-1], [2**31 - 1], [1])
+            last_S1 = op.Slice(descending_SK, [-1], [END], [1])
             kept_SV = _first_ranks(op, logits_SV, last_S1, self.k_max_1)
             V = op.Shape(logits_SV, start=1, end=2)
             ids_SV = op.Where(kept_SV, op.Range(0, op.Squeeze(V), 1), V)

@@ -18,6 +18,8 @@ from typing import NamedTuple
 import onnx_ir as ir
 from onnxscript import OpBuilder
 
+from gptloop.graph.operators import END
+
 UNIT = 2.0**22  # so that a whole number of units less u * UNIT, a multiple of 1/4, has no more than 24 bits
 PARTS = 2.0**18  # of a unit
 FEW = 4096  # entries whose parts sum up to less than 2^31: OpenVINO narrows int64 to int32
@@ -83,7 +85,7 @@ def _running(op: OpBuilder, entries_SC: Sums) -> Sums:
 
 
 def _last(op: OpBuilder, sums_SC: Sums) -> Sums:
-    return Sums(*(op.Slice(x_SC, [-1], [2**31 - 1], [1]) for x_SC in sums_SC))
+    return Sums(*(op.Slice(x_SC, [-1], [END], [1]) for x_SC in sums_SC))
 
 
 def _target(op: OpBuilder, sums_SC: Sums, fraction_S1: ir.Value) -> Sums:

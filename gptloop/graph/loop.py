@@ -21,7 +21,7 @@ from gptloop.graph.attention import GeneratedCache
 from gptloop.graph.blocks import Blocks
 from gptloop.graph.call import Call
 from gptloop.graph.decode import Carried, Handed
-from gptloop.graph.prompt_attention import END
+from gptloop.graph.operators import END
 from gptloop.graph.repeated import Repeated
 from gptloop.graph.rules import Rules
 from gptloop.graph.sampling import Drawn

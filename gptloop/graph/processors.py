@@ -17,10 +17,11 @@ from onnxscript import OpBuilder
 from gptloop import names
 from gptloop.graph.attention import NEVER
 from gptloop.graph.logits import Logits
+from gptloop.graph.operators import END, any_of
 from gptloop.graph.scope import GROWS, branches
 from gptloop.graph.sequences import NONE, completing_again, ending_with, last_of, last_tokens, without_last
 
-_I64, _I32, _F32 = ir.DataType.INT64, ir.DataType.INT32, ir.DataType.FLOAT
+_I64, _F32 = ir.DataType.INT64, ir.DataType.FLOAT
 
 
 class Processors(NamedTuple):
@@ -75,10 +76,9 @@ class Processors(NamedTuple):
         padding_BP = op.Equal(inputs[names.ATTENTION_MASK], 0)
         penalty, size = inputs[names.REPETITION_PENALTY], inputs[names.NO_REPEAT_NGRAM_SIZE]
         sequences_SQW = to_rows(inputs[names.SEQUENCE_BIAS_IDS])
-        other_than_1 = op.ReduceMax(op.Cast(op.Not(op.Equal(penalty, 1.0)), to=_I32), keepdims=0)
+        penalized = any_of(op, op.Not(op.Equal(penalty, 1.0)))
         min_S1 = to_rows(op.Sub(inputs[names.MIN_NEW_TOKENS], steps_done))
         min_S1 = op.Where(op.Less(op.Slice(eos_SM, [0], [1], [1]), 0), 0, min_S1)
-        penalized = op.Cast(other_than_1, to=ir.DataType.BOOL)
         by_ngram = op.Greater(op.ReduceMax(size, keepdims=0), 0)
         biased = op.GreaterOrEqual(op.ReduceMax(last_of(op, sequences_SQW), keepdims=0), 0)
         return cls(
@@ -160,7 +160,7 @@ class Processors(NamedTuple):
 
         def penalized(op: OpBuilder) -> list[ir.Value]:
             # A prompt's last token, which is never padding, stands in for that: one is penalized once.
-            stand_in_S1 = op.Slice(self.prompt_SP, [-1], [2**31 - 1], [1])
+            stand_in_S1 = op.Slice(self.prompt_SP, [-1], [END], [1])
             changed_SV = logits_SV
             for ids_SL in (op.Where(op.Less(text[0], 0), stand_in_S1, text[0]), *text[1:]):
                 # Reading the original scores, an id that occurs several times is penalized once.

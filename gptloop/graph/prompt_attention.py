@@ -14,10 +14,10 @@ import onnx_ir as ir
 from onnxscript import OpBuilder
 
 from gptloop.graph.attention import LOWEST, NEVER, PromptCache, heads_shape
+from gptloop.graph.operators import END
 from gptloop.graph.scope import subgraph, typed
 
 _I64, _BOOL = ir.DataType.INT64, ir.DataType.BOOL
-END = 2**31 - 1  # of a Slice to the end
 
 # Tokens of a prompt that attend in one piece, at most. The products, the mask and the softmax of a piece go over what
 # its newest token sees, so that of the square of a long prompt half is never computed. They are counted from a prompt's

@@ -17,8 +17,7 @@ from onnxscript import OpBuilder
 
 from gptloop import names
 from gptloop.graph.call import on_host
-
-_INT32, _BOOL = ir.DataType.INT32, ir.DataType.BOOL
+from gptloop.graph.operators import END, all_of
 
 
 class Accepted(NamedTuple):
@@ -107,8 +106,7 @@ class _Checks:
 
     def all_of(self, good: ir.Value) -> ir.Value:
         """[B, ...] -> [B]."""
-        op = self._op
-        return op.Cast(op.ReduceMin(op.Flatten(op.Cast(good, to=_INT32), axis=1), [1], keepdims=0), to=_BOOL)
+        return all_of(self._op, self._op.Flatten(good, axis=1), [1])
 
     def _within(self, x: ir.Value, low: Any, high: Any) -> ir.Value:
         # NaN is within nothing.
@@ -119,7 +117,7 @@ class _Checks:
 
     def _is_mask(self, mask_BP: ir.Value) -> ir.Value:
         """0s and 1s, the last a 1; a row is good or bad as a whole."""
-        last_B1 = self._op.Slice(mask_BP, [-1], [2**31 - 1], [1])
+        last_B1 = self._op.Slice(mask_BP, [-1], [END], [1])
         good_BP = self._op.And(self._within(mask_BP, 0, 1), self._op.Equal(last_B1, 1))
         return self._op.Unsqueeze(self.all_of(good_BP), [1])
 

@@ -18,6 +18,7 @@ from onnxscript import OpBuilder
 from gptloop.graph.cuts import Cuts
 from gptloop.graph.inverse_cdf import inverse_cdf, inverse_cdf_in_blocks
 from gptloop.graph.logits import Logits
+from gptloop.graph.operators import any_of
 from gptloop.graph.processors import Processors
 from gptloop.graph.scope import branches
 
@@ -80,8 +81,7 @@ def settings(
         min_p=min_p,
         to_rows=to_rows,
     )
-    any_scored = op.Cast(op.ReduceMax(op.Cast(return_logprobs, to=ir.DataType.INT32), keepdims=0), to=ir.DataType.BOOL)
-    return Settings(to_rows(greedy), cuts, op.Squeeze(to_rows(return_logprobs), [1]), any_scored)
+    return Settings(to_rows(greedy), cuts, op.Squeeze(to_rows(return_logprobs), [1]), any_of(op, return_logprobs))
 
 
 def sample(op: OpBuilder, logits: Logits, uniform_S1: ir.Value, s: Settings, processing: Processing) -> Drawn:

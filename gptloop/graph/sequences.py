@@ -8,9 +8,10 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnxscript import OpBuilder
 
+from gptloop.graph.operators import END, all_of
+
 NONE = -1  # no token
-_I64, _I32, _BOOL = ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL
-_END = 2**31 - 1
+_I64 = ir.DataType.INT64
 
 
 def last_tokens(op: OpBuilder, parts: tuple[ir.Value, ...], length_1: ir.Value) -> ir.Value:
@@ -22,14 +23,14 @@ def last_tokens(op: OpBuilder, parts: tuple[ir.Value, ...], length_1: ir.Value) 
         length_1: int64 [1], W.
     """
     from_1 = op.Neg(length_1)
-    ends = [op.Slice(part, from_1, [_END], [1]) for part in parts]  # a part that is shorter stays whole
-    return op.Slice(op.Concat(_nothing(op, parts[0], length_1), *ends, axis=1), from_1, [_END], [1])
+    ends = [op.Slice(part, from_1, [END], [1]) for part in parts]  # a part that is shorter stays whole
+    return op.Slice(op.Concat(_nothing(op, parts[0], length_1), *ends, axis=1), from_1, [END], [1])
 
 
 def ending_with(op: OpBuilder, tokens_SW: ir.Value, sequences_SQW: ir.Value) -> ir.Value:
     """Which rows end with which of their sequences: bool [S, Q]; with one of `NONE` alone, all do."""
     equal_SQW = op.Equal(op.Unsqueeze(tokens_SW, [1]), sequences_SQW)
-    return _all(op, op.Or(equal_SQW, op.Less(sequences_SQW, 0)))
+    return all_of(op, op.Or(equal_SQW, op.Less(sequences_SQW, 0)), [2])
 
 
 def last_of(op: OpBuilder, sequences_SQW: ir.Value) -> ir.Value:
@@ -55,11 +56,11 @@ def completing_again(op: OpBuilder, text_SL: ir.Value, size_S1: ir.Value) -> ir.
     most_1 = op.Min(op.ReduceMax(size_S1, keepdims=0), op.Add(length_1, 1))  # longer ones fit into no row
     padded = op.Concat(_nothing(op, text_SL, most_1), text_SL, axis=1)
     had_SLW = _windows(op, padded, length_1, most_1)  # the tokens before each token
-    now_SW = op.Slice(padded, length_1, [_END], [1])
+    now_SW = op.Slice(padded, length_1, [END], [1])
     equal_SLW = op.And(op.Equal(had_SLW, op.Unsqueeze(now_SW, [1])), op.GreaterOrEqual(had_SLW, 0))
     back_W = op.Range(op.Squeeze(most_1, [0]), 0, -1)  # how far before the token
     beyond_SW = op.GreaterOrEqual(back_W, size_S1)
-    again_SL = _all(op, op.Or(equal_SLW, op.Unsqueeze(beyond_SW, [1])))
+    again_SL = all_of(op, op.Or(equal_SLW, op.Unsqueeze(beyond_SW, [1])), [2])
     return op.And(again_SL, op.And(op.Greater(size_S1, 0), op.GreaterOrEqual(text_SL, 0)))
 
 
@@ -75,7 +76,3 @@ def _windows(op: OpBuilder, tokens: ir.Value, count_1: ir.Value, size_1: ir.Valu
 
 def _nothing(op: OpBuilder, like_SX: ir.Value, length_1: ir.Value) -> ir.Value:
     return op.Expand(NONE, op.Concat(op.Shape(like_SX, start=0, end=1), length_1, axis=0))
-
-
-def _all(op: OpBuilder, holds_XYW: ir.Value) -> ir.Value:
-    return op.Cast(op.ReduceMin(op.Cast(holds_XYW, to=_I32), [2], keepdims=0), to=_BOOL)

@@ -14,8 +14,8 @@ from gptloop.graph.attention import GeneratedCache, PromptCache
 from gptloop.graph.blocks import Blocks
 from gptloop.graph.call import Call
 from gptloop.graph.decode import no_caches
+from gptloop.graph.operators import END, any_of
 from gptloop.graph.prefill import Prompts, prefill
-from gptloop.graph.prompt_attention import END
 from gptloop.graph.rules import Rules
 from gptloop.graph.sampling import Drawn
 from gptloop.graph.scope import Kinds, branches, scope
@@ -103,13 +103,12 @@ def _newest(op: OpBuilder, past: Past, call: Call) -> list[ir.Value]:
     """Of a state, what the steps go on from beside K and V of the rows: as `start` has it, in this order."""
     assert call.G is not None  # of a call that may go on from something
     ended_S = op.Reshape(past.ended, [-1])
-    running = op.ReduceMax(op.Cast(op.Not(ended_S), to=ir.DataType.INT32), keepdims=0)
     sequences_BRG = op.Slice(past.sequences, [0], call.G, [2])
     sequences_SG = op.Reshape(sequences_BRG, op.Concat(op.Mul(call.B, call.R), call.G, axis=0), allowzero=1)
     token_S = op.Gather(sequences_SG, -1, axis=1)
     no_logprob_S = op.Expand(0.0, op.Shape(token_S))
     caches = [op.Identity(kv) for cache in past.prompts for kv in cache]
-    go_on = op.Cast(running, to=_BOOL)
+    go_on = any_of(op, op.Not(ended_S))
     return [token_S, no_logprob_S, op.Identity(no_logprob_S), ended_S, go_on, sequences_SG, *caches]
 
 

@@ -14,11 +14,12 @@ from onnxscript import OpBuilder
 
 from gptloop import names
 from gptloop.graph.call import NO_STEP
+from gptloop.graph.operators import any_of
 from gptloop.graph.sampling import Drawn
 from gptloop.graph.scope import branches
 from gptloop.graph.sequences import ending_with, last_of, last_tokens
 
-_I64, _I32, _F32, _BOOL = ir.DataType.INT64, ir.DataType.INT32, ir.DataType.FLOAT, ir.DataType.BOOL
+_I64, _F32, _BOOL = ir.DataType.INT64, ir.DataType.FLOAT, ir.DataType.BOOL
 
 
 class Stopped(NamedTuple):
@@ -79,12 +80,11 @@ class Stop(NamedTuple):
             token_S = op.Where(ended_S, self.pad_S, drawn.token)
             logprobs = [op.Where(ended_S, 0.0, x) for x in (drawn.logprob, drawn.raw_logprob)]
             token_S1 = op.Unsqueeze(token_S, [1])
-            is_end_S = _any(op, op.Equal(token_S1, self.eos_SM))
+            is_end_S = any_of(op, op.Equal(token_S1, self.eos_SM), [1])
             has_all_S = op.LessOrEqual(self.limit_S, op.Add(step, 1))
             has_end_S = op.Or(is_end_S, self._completing(op, (*generated, token_S1)))
             now_S = op.Or(op.Or(ended_S, has_all_S), has_end_S)
-            running = op.ReduceMax(op.Cast(op.Not(now_S), to=_I32), keepdims=0)
-            return [token_S, *logprobs, now_S, op.Cast(running, to=_BOOL)]
+            return [token_S, *logprobs, now_S, any_of(op, op.Not(now_S))]
 
         def without_end(op: OpBuilder) -> list[ir.Value]:
             return [op.Identity(x) for x in (*drawn, ended_S, True)]
@@ -99,14 +99,10 @@ class Stop(NamedTuple):
         def completing(op: OpBuilder) -> list[ir.Value]:
             tokens_SW = last_tokens(op, generated, op.Shape(self.sequences_SQW, start=2, end=3))
             complete_SQ = ending_with(op, tokens_SW, self.sequences_SQW)
-            return [_any(op, op.And(complete_SQ, op.GreaterOrEqual(last_of(op, self.sequences_SQW), 0)))]
+            return [any_of(op, op.And(complete_SQ, op.GreaterOrEqual(last_of(op, self.sequences_SQW), 0)), [1])]
 
         def none(op: OpBuilder) -> list[ir.Value]:
             return [op.Expand(False, op.Shape(generated[-1], start=0, end=1))]
 
         (completing_S,) = branches(op, self.has_sequences, completing, none, [(_BOOL, ["S"])])
         return completing_S
-
-
-def _any(op: OpBuilder, holds_SC: ir.Value) -> ir.Value:
-    return op.Cast(op.ReduceMax(op.Cast(holds_SC, to=_I32), [1], keepdims=0), to=_BOOL)

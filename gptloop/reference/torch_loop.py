@@ -37,8 +37,14 @@ class TorchLoop(Loop):
         device: "cpu", "cuda", or "auto" for CUDA where there is one.
         dtype: Of weights and KV cache; float32 unless given. Sampling is always float32.
 
+    Attributes:
+        config: The checkpoint's `transformers.GPT2Config`.
+        device: The `torch.device` where it runs.
+        dtype: Of weights and KV cache.
+
     Raises:
-        ValueError: As `gptloop.checkpoint.open_checkpoint`, or if the device is unknown or absent.
+        ValueError: As `gptloop.checkpoint.open_checkpoint`, or if the device is unknown or absent; likewise
+            FileNotFoundError and TypeError.
     """
 
     def __init__(self, model: Model | Checkpoint, *, device: str = "auto", dtype: torch.dtype | None = None):

@@ -1,7 +1,7 @@
 """The arguments of a call: names, types, defaults and documentation, in this place only.
 
 Whatever generates takes them as `**arguments: Unpack[Arguments]`, and shows them in its signature and its help where it
-is decorated with `takes_arguments`. Does not know their bounds (request.py).
+is decorated with `takes_arguments`. Does not know their bounds (request.py, settings.py).
 """
 
 from __future__ import annotations

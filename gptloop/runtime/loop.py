@@ -77,6 +77,7 @@ class Loop(abc.ABC):
 
         Raises:
             ValueError: Naming the argument, the value and the bound, before any work is done.
+            TypeError: If an argument is unknown, or max_new_tokens is not given.
         """
         request = self.check(input_ids, return_logprobs=return_logprobs, **arguments)
         outputs = self._run(request)

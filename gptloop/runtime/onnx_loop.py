@@ -51,6 +51,10 @@ class OnnxLoop(Loop):
             recorded: 0.4 s for 200 MB (a shared AMD EPYC, 2 cores).
 
     Attributes:
+        path: The .onnx file.
+        metadata: What the export recorded in it, by the keys of gptloop.names.
+        bounds: What the model allows: its vocabulary size and number of positions.
+        session: ONNX Runtime's, for calls by the names of the graph's inputs and outputs.
         device: "cpu" or "cuda", where it runs.
         flavor: The file's, of which some have fewer features: `generate` refuses what the file cannot do.
 
@@ -135,7 +139,9 @@ class OnnxLoop(Loop):
 
         Raises:
             ValueError: Naming the argument, the value and the bound, before any work is done.
+            TypeError: If an argument is unknown, or max_new_tokens is not given.
             TimeoutError: If the time was up; the loop stays usable.
+            OSError: If a data file, which stays mapped, was cut short.
         """
         request = self.check(input_ids, return_logprobs=return_logprobs, prefix=prefix, **arguments)
         outputs = self._run(request, prefix, Deadline(timeout_s).left_s())
