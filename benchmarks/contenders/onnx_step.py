@@ -23,18 +23,6 @@ from gptloop.runtime.loop import Loop, Outputs
 from gptloop.runtime.request import Request
 from gptloop.runtime.session import open_session, session_options
 
-# Parts of the names of what a decode step reads on the CPU, on a GPU, too: shapes, sizes and the conditions of Ifs.
-ON_HOST = (
-    "handed.shapes.",
-    "handed.P",
-    "settings.k_max_1",
-    "settings.any_",
-    "settings.return_logprobs",
-    "rules.penalized",
-    "rules.min_new_tokens",
-    "stop.active",
-)
-
 
 def prepare(name: str, files: Files) -> None:
     """Author both graphs beside the exported model."""
@@ -62,6 +50,16 @@ def export_step(path: Path) -> None:
 
 def _path(exported: Path, part: str) -> Path:
     return exported.with_name(f"{exported.stem}.{part}.onnx")
+
+
+def on_host(output: ort.NodeArg) -> bool:
+    """Whether an output stays on the CPU, on a GPU, too: a number, a condition or a shape.
+
+    A step may read those there (TopK's K, an If's condition, a Reshape's shape), and would have to wait for the GPU.
+    One that it reads on the GPU is a copy of a few bytes.
+    """
+    is_single = output.type in ("tensor(bool)", "tensor(int64)") and output.shape in ([], [1])
+    return is_single or output.name.startswith(f"{names.HANDED}.shapes.")
 
 
 class StepLoop(Loop):
@@ -94,7 +92,7 @@ class StepLoop(Loop):
                 binding.bind_ortvalue_input(name, value)
         carried = {name: value for name, value in values.items() if name.startswith(names.CARRIED)}
         for step in range(1, request.max_new_tokens):
-            if request.eos_token_ids and not values[names.GO_ON].numpy():
+            if request.may_end and not values[names.GO_ON].numpy():
                 break
             binding.bind_cpu_input(names.STEP, np.array(step))
             for name, value in carried.items():
@@ -107,9 +105,9 @@ class StepLoop(Loop):
 
     def _outputs(self, session: ort.InferenceSession, binding: Any) -> dict[str, Any]:
         """Run, with outputs in new memory of ONNX Runtime, since the last ones are inputs."""
-        output_names = [output.name for output in session.get_outputs()]
+        outputs = session.get_outputs()
         binding.clear_binding_outputs()
-        for name in output_names:
-            binding.bind_output(name, "cpu" if any(part in name for part in ON_HOST) else self._device)
+        for output in outputs:
+            binding.bind_output(output.name, "cpu" if on_host(output) else self._device)
         session.run_with_iobinding(binding)
-        return dict(zip(output_names, binding.get_outputs(), strict=True))
+        return dict(zip((output.name for output in outputs), binding.get_outputs(), strict=True))

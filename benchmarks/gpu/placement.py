@@ -18,7 +18,8 @@ fallback_cpu_capability.cc, core/optimizer/transformer_memcpy.cc, core/providers
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence, Set
+import math
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,12 +70,12 @@ KERNELS: Mapping[tuple[str, str], Set[int]] = {
 
 # Which input carries the data, where it is not the first.
 _DATA = {"Where": 1}
-# Inputs that the CUDA kernel reads on the CPU: shapes, axes, sizes, conditions.
+# By operator: the inputs that the CUDA kernel reads on the CPU: shapes, axes, sizes, conditions.
 _SECOND = (
     "CumSum Expand Pad ReduceLogSum ReduceLogSumExp ReduceMax ReduceMin ReduceSum "
     "Reshape Split Squeeze Tile TopK Unsqueeze"
 )
-_HOST_INPUTS: dict[str, set[int]] = {
+HOST_INPUTS: Mapping[str, Set[int]] = {
     **{name: {1} for name in _SECOND.split()},
     "Slice": {1, 2, 3, 4},
     "Range": {0, 1, 2},
@@ -135,7 +136,7 @@ class _Placer:
     ):
         self.placement = Placement()
         self._graph, self._outer = graph, outer
-        self._constants = constants | {tensor.name: _elements(tensor.dims) for tensor in graph.initializer}
+        self._constants = constants | {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer}
         values = [*graph.input, *graph.value_info, *graph.output]
         self._types = types | {value.name: value.type.tensor_type.elem_type for value in values}
         self._types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
@@ -182,7 +183,7 @@ class _Placer:
                 return False
             if name in self._inputs or self._constants.get(name, _SMALL + 1) <= _SMALL:
                 continue
-            if not on_cpu.get(name, False) or index in _HOST_INPUTS.get(node.op_type, set()):
+            if not on_cpu.get(name, False) or index in HOST_INPUTS.get(node.op_type, set()):
                 return False
         return True
 
@@ -215,7 +216,7 @@ class _Placer:
         wants_gpu: set[str] = set()
         for node in self._nodes:
             for index, name in enumerate(node.input):
-                host = id(node) in self._cpu_nodes or index in _HOST_INPUTS.get(node.op_type, set())
+                host = id(node) in self._cpu_nodes or index in HOST_INPUTS.get(node.op_type, set())
                 (wants_cpu if host else wants_gpu).add(name)
         return wants_cpu - {""}, wants_gpu - {""}
 
@@ -236,10 +237,3 @@ class _Placer:
         (node,) = (node for node in body.node if condition in node.output)
         if f"{node.op_type} {node.name}" not in inside.cpu_nodes and node.op_type not in _HOST_OUTPUTS:
             inside.to_host.append(condition)
-
-
-def _elements(dims: Sequence[int]) -> int:
-    count = 1
-    for dim in dims:
-        count *= dim
-    return count

@@ -8,7 +8,9 @@ import numpy as np
 import onnx
 import pytest
 
-from benchmarks.contenders.onnx_step import StepLoop, export_step
+from benchmarks.contenders.onnx_step import StepLoop, export_step, on_host
+from benchmarks.gpu.placement import HOST_INPUTS
+from gptloop.runtime.session import open_session
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -44,6 +46,7 @@ def step_loop(tiny, step_folder):
         {"top_k": 0, "top_p": 0.8},
         {"eos_token_id": ENDS, "pad_token_id": 96, "min_new_tokens": 3},
         {"eos_token_id": ENDS, "num_return_sequences": 2},
+        {"stop_sequences": [[token] for token in ENDS], "num_return_sequences": 2},
     ],
     ids=str,
 )
@@ -68,3 +71,24 @@ def test_the_step_graphs_share_the_models_data_file(step_folder, tiny):
         assert named == {data}
         assert {opset.domain for opset in model.opset_import} == {""}
         assert not any(node.op_type == "Loop" for node in model.graph.node)
+
+
+def read_on_the_cpu(graph):
+    """The values that operators of a graph, and of those inside, read on the CPU where they run on CUDA."""
+    read = set()
+    for node in graph.node:
+        read.update(name for index, name in enumerate(node.input) if index in HOST_INPUTS.get(node.op_type, ()))
+        read.update(*(read_on_the_cpu(attribute.g) for attribute in node.attribute if attribute.HasField("g")))
+    return read
+
+
+def test_what_a_step_reads_on_the_cpu_stays_there(step_folder, tiny):
+    """Else a GPU copies it to the CPU in each step; and all that is large stays on the GPU."""
+    prefill = open_session(step_folder / "tiny.prefill.onnx", device="cpu")
+    decode = onnx.load(step_folder / "tiny.decode.onnx", load_external_data=False).graph
+    handed = {value.name for value in decode.input if value.name.startswith("handed.")}
+    wanted = handed & read_on_the_cpu(decode)
+    kept = {output.name for output in prefill.get_outputs() if on_host(output)}
+    assert {"handed.rules.settings.cuts.k_max_1", "handed.rules.stop.active", "handed.shapes.BR3Hd"} <= wanted
+    beside = {"go_on", "handed.P", *(f"handed.rules.processors.{name}" for name in ("most_min_new_tokens", "always"))}
+    assert kept == wanted | beside  # of which a step only computes with a number or a condition
