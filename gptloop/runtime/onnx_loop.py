@@ -228,6 +228,8 @@ class OnnxLoop(Loop):
     def _run(self, request: Request, prefix: Prefix | None = None, timeout_s: float | None = None) -> Outputs:
         wanted = OUTPUTS if request.return_logprobs else OUTPUTS[:1]
         if self._captured:
+            if timeout_s is not None:
+                raise ValueError(f"a file of flavor {self.flavor!r} has no timeout_s; flavor 'standard' has")
             shape = (*request.input_ids.shape[:1], request.num_return_sequences, request.max_new_tokens)
             outputs = [self._captured.run(self._feeds(request), names.SEQUENCES, np.zeros(shape, np.int64))]
         else:

@@ -11,9 +11,8 @@ from gptloop import OnnxLoop, TorchLoop, export
 from gptloop.exporter.inspect import inspect
 from gptloop.exporter.structure_text import render
 from gptloop.names import LEAN_FLAVORS
-from gptloop.runtime.cuda_graph import CapturedCalls
+from gptloop.runtime.arguments import Arguments
 from gptloop.runtime.lean_call import lean_feeds
-from gptloop.runtime.onnx_loop import ON_HOST
 from gptloop.runtime.request import check_request
 from gptloop.runtime.threefry import uniforms
 
@@ -115,7 +114,11 @@ def test_no_shape_of_the_fixed_cache_depends_on_the_step(open_flavor):
 REFUSED = {
     "eos_token_id": {"eos_token_id": 5},
     "return_logprobs": {"return_logprobs": True},
+    "stop_sequences": {"stop_sequences": [[5]]},
+    "first_candidate": {"first_candidate": 1},
     "repetition_penalty": {"repetition_penalty": 1.1},
+    "no_repeat_ngram_size": {"no_repeat_ngram_size": 2},
+    "sequence_bias, bad_words_ids or suppress_tokens": {"suppress_tokens": [5]},
     "min_p": {"min_p": 0.1},
     "top_p": {"top_p": [1.0, 0.9, 1.0]},
     "temperature 0 for some prompts only": {"temperature": [0, 1, 1]},
@@ -129,6 +132,28 @@ REFUSED = {
 def test_a_feature_that_a_flavor_lacks_is_refused_by_name(open_flavor, flavor, feature, call):
     with pytest.raises(ValueError, match=f"flavor '{flavor}' has no {feature}; flavor 'standard' has"):
         open_flavor(flavor).generate(IDS, max_new_tokens=N, **call)
+
+
+def test_every_setting_of_a_call_is_heeded_refused_or_without_effect():
+    """One that is new has to be decided on."""
+    heeded = {"input_ids", "max_new_tokens"}.union(*CALLS.values())
+    refused = {"sequence_bias", "bad_words_ids"}.union(*REFUSED.values()) - {"return_logprobs"}
+    without_effect = {"min_new_tokens", "pad_token_id"}  # where nothing ends a row early
+    assert heeded | refused | without_effect == {"input_ids", *Arguments.__annotations__}
+
+
+@pytest.mark.parametrize("flavor", LEAN_FLAVORS)
+def test_a_call_ends_when_its_time_is_up_or_its_flavor_refuses_that(tiny, open_flavor, flavor):
+    loop = open_flavor(flavor, new_tokens=40)
+    # So much work that the timer's thread gets a turn before the end, on a busy machine as well.
+    work = {"input_ids": np.tile(IDS, (4, 1)), "max_new_tokens": 40, "num_return_sequences": 64}
+    error, words = (
+        (ValueError, "flavor 'unrolled' has no timeout_s") if flavor == "unrolled" else (TimeoutError, "1e-05")
+    )
+    with pytest.raises(error, match=words):
+        loop.generate(**work, timeout_s=1e-5)
+    expected = tiny.torch.generate(IDS, max_new_tokens=40)
+    np.testing.assert_array_equal(loop.generate(IDS, max_new_tokens=40), expected)
 
 
 def test_another_number_of_new_tokens_than_was_written_out_is_refused(open_flavor):
@@ -159,40 +184,3 @@ def test_the_numbers_of_an_unrolled_call_are_the_generators(tiny):
     expected = uniforms(request.seed, 4, 5)  # [B, R, N]
     assert numbers.shape == (5, 12, 1)
     np.testing.assert_array_equal(numbers[3, 4 * 1 + 2], expected[1, 2, 3:4])
-
-
-class Replaying:
-    """A session that counts bindings and graphs, as a capture sees them."""
-
-    def __init__(self, session):
-        self._session = session
-        self.graphs = []
-
-    def io_binding(self):
-        return self._session.io_binding()
-
-    def run_with_iobinding(self, binding, options):
-        self.graphs.append((id(binding), options.get_run_config_entry("gpu_graph_id")))
-        self._session.run_with_iobinding(binding)
-
-
-def test_calls_of_one_shape_replay_one_capture_with_their_own_numbers(tiny, open_flavor):
-    """Another seed or prompt is new content of the same buffers; another shape or size is another capture."""
-    session = Replaying(open_flavor("unrolled").session)
-    calls = CapturedCalls(session, ON_HOST, device="cpu")
-
-    def generate(**call):
-        request = check_request(tiny.model.config, **{"input_ids": IDS, "max_new_tokens": N, **call})
-        shape = (len(request.input_ids), request.num_return_sequences, N)
-        found = calls.run(lean_feeds(request, "unrolled", N), "sequences", np.zeros(shape, np.int64))
-        expected = tiny.torch.generate(**{"input_ids": IDS, "max_new_tokens": N, **call})
-        np.testing.assert_array_equal(found.reshape(-1, N), expected)
-
-    for call in ({}, {"seed": 1}, {"input_ids": 96 - IDS}, {"temperature": 0.5}, {}):
-        generate(**call)
-    assert len(set(session.graphs)) == 1
-    generate(num_return_sequences=2)
-    generate(top_k=5)
-    generate(input_ids=IDS[:, :4])
-    generate()
-    assert [number for _, number in session.graphs[5:]] == ["2", "3", "4", "1"]
