@@ -1,7 +1,7 @@
 """One decode step: each row's newest token through the layers, and the token that comes next.
 
-Made of this are the Loop's body (loop.py), the step that is driven from outside (step.py) and, in part, the flavors for
-a GPU (lean.py).
+Made of this are the Loop's body (loop.py), the step that is driven from outside (variants/step.py) and, in part, the
+flavors for a GPU (variants/lean_steps.py).
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ def looped(
 ) -> ir.Value:
     """The Loop, K and V of full length or growing: tokens [S, N]."""
     transformer = steps.transformer
-    H, d, L = transformer.n_head, transformer.head_dim, transformer.n_layer
+    H, d = transformer.n_head, transformer.head_dim
     places_N = op.Range(0, op.Squeeze(call.N), 1)
     # The last token of all is never embedded, but a cache of no length would be a shape that operators rarely meet.
     length = call.N if fixed else [0]
@@ -117,7 +117,7 @@ def looped(
     nothing_SN = op.Expand(0, op.Concat(op.Shape(token_S1, end=1), call.N, axis=0))
     tokens_SN = op.Where(op.Equal(places_N, 0), token_S1, nothing_SN)
     first_step, always = (op.builder.initializer(ir.tensor(x), f"const_{x}".lower()) for x in (1, True))
-    carried = [op.Squeeze(token_S1, [1]), position_S, first_step, tokens_SN, *[empty] * 2 * L]
+    carried = [op.Squeeze(token_S1, [1]), position_S, first_step, tokens_SN, *[empty] * 2 * transformer.n_layer]
     body = subgraph(op, _Body(steps, places_N, split_NP).decode_one_token, *_body_signature(transformer, fixed))
     trips = op.Sub(op.Squeeze(call.N), 1)
     outputs = op.Loop(trips, always, *carried, body=body, _outputs=len(carried))
