@@ -19,12 +19,13 @@ import torch
 from transformers import GPT2Config
 
 from benchmarks.contenders import Contender, Files, Tokens, arguments, load, prepare, prompt_ids
-from benchmarks.gpu.stages import say, write_json, write_text
-from benchmarks.machine.cuda_trace import Event, kernel_summary, trace_steps
+from benchmarks.gpu.stages import say, write_json
+from benchmarks.machine.cuda_trace import Event, count, kernel_summary, trace_steps
 from benchmarks.workloads import Workload
 from gptloop import OnnxLoop, TorchLoop
 from gptloop.checkpoint.checkpoint import TORCH_TYPES
 from gptloop.reference.parity import Judge, ParityError, check_closeness
+from gptloop.report import write_files
 from gptloop.runtime.feeds import feeds
 from gptloop.runtime.lean_call import lean_feeds
 from gptloop.runtime.request import check_request
@@ -77,7 +78,7 @@ def in_precision(files: Files, w: Workload, device: str, profiles: Path) -> dict
     request = check_request(config, ids, **call)
     for name, path in (("onnx", files.exported(precision)), ("onnx_lean", files.flavored(f"{precision}-lean"))):
         counts = _providers_of_nodes(path, device, request, profiles)
-        write_text(profiles / f"nodes-{precision}-{name}.txt", _nodes_text(counts))
+        write_files(profiles, {f"nodes-{precision}-{name}.txt": _nodes_text(counts).encode()})
         by_provider = Counter(provider for provider, _ in counts.elements())
         found[f"{precision} {name} nodes by provider"] = dict(by_provider)
     if precision != "fp32":
@@ -122,7 +123,7 @@ def _nodes_text(counts: Counter[tuple[str, str]]) -> str:
 
 
 def trace(files: Files, workload: Workload, device: str, folder: Path) -> None:
-    """One decode step of each loop, in fp16: kernels, copies, synchronisations.
+    """One decode step of each loop, in fp16, and the call that it is from: kernels, copies, synchronisations.
 
     Arguments as `correctness`; writes `trace.json`, and each loop's kernels below `profiles`.
     """
@@ -134,8 +135,8 @@ def trace(files: Files, workload: Workload, device: str, folder: Path) -> None:
         contender = _opened(name, files, device)
         many = min(workload.max_new_tokens, UNROLLED_TOKENS)
         counts, events = trace_steps(functools.partial(_some_tokens, contender, ids, workload), many // 3, many)
-        found[name] = counts.to_dict()
-        write_text(folder / "profiles" / f"kernels-{name}.txt", _summary(counts.to_dict(), events, many))
+        found[name] = {"step": counts.to_dict(), "call": count(events).to_dict()}
+        write_files(folder / "profiles", {f"kernels-{name}.txt": _summary(**found[name], events=events).encode()})
         write_json(folder / "trace.json", found)
         del contender
 
@@ -151,7 +152,8 @@ def _some_tokens(contender: Contender, ids: Tokens, workload: Workload, new_toke
     return contender.generate(ids, workload, max_new_tokens=new_tokens)
 
 
-def _summary(counts: dict[str, float], events: list[Event], new_tokens: int) -> str:
-    """A step's counts, then the kernels of the longer call."""
-    lines = [f"{value:>12.6g}  {name} per step" for name, value in counts.items()]
-    return "\n".join([*lines, "", f"in the call of {new_tokens} new tokens:", kernel_summary(events)])
+def _summary(step: dict[str, float], call: dict[str, float], events: list[Event]) -> str:
+    """The counts of a step and of the longer call, then that call's kernels."""
+    lines = [f"{'a step':>12} {'the call':>12}"]
+    lines += [f"{value:>12.6g} {call[name]:>12.6g}  {name}" for name, value in step.items()]
+    return "\n".join([*lines, "", kernel_summary(events)])

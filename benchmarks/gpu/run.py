@@ -124,7 +124,7 @@ def facts(plan: Plan) -> dict[str, Any]:
 
 
 def speeds(plan: Plan) -> dict[str, Any]:
-    """The machine's bandwidth and rates, and the floor of each size under the published workload."""
+    """The machine's bandwidth, and its rates of matrix products."""
     device, sizes = plan.device, plan.speed_sizes
     copy_bytes = sizes.get("copy_bytes", cuda.COPY_BYTES)
     rates = {p: cuda.flops_per_s(p, device, sizes.get("side", cuda.SIDE)) for p in ("fp32", "fp16")}

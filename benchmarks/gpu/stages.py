@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import json
-import os
 import time
 import traceback
 from collections.abc import Callable
@@ -15,6 +13,7 @@ from typing import Any
 import torch
 
 from benchmarks.command.ending import say_after
+from gptloop.report import write_files
 
 
 class Stages:
@@ -63,18 +62,7 @@ class Stages:
 
 def write_json(path: Path, content: Any) -> None:
     """Whole or not at all."""
-    write_text(path, json.dumps(content, indent=1) + "\n")
-
-
-def write_text(path: Path, content: str) -> None:
-    """Whole or not at all."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        unfinished.write_text(content, encoding="utf-8")
-        os.replace(unfinished, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            unfinished.unlink()
+    write_files(path.parent, {path.name: (json.dumps(content, indent=1) + "\n").encode()})
 
 
 say = say_after(time.monotonic())

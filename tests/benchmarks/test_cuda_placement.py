@@ -67,11 +67,23 @@ def test_every_operator_of_the_standard_body_has_a_kernel(placed, precision):
         assert placement.without_kernel == []
 
 
+def branch(placement, number, name):
+    """Of the If that is so many-th in a graph."""
+    ifs = list(dict.fromkeys(key.rsplit("/", 1)[0] for key in placement.subgraphs))
+    return placement.subgraphs[f"{ifs[number]}/{name}"]
+
+
 def test_what_the_standard_body_asks_the_cpu_is_known(placed):
     """Its switches and the step's number; the lean graphs are there to be without. A change here is to be looked at."""
     body = loop_body(placed("standard", "fp32"))
     assert len(body.to_host) == 4  # P, E and T for Split, two conditions of Ifs, the Loop's condition
+    assert len(body.to_device) == 2  # the iteration, and P for Split
     assert "iteration" in body.to_device
+    plain = branch(body, 0, "else_branch")  # nothing changes the logits
+    among_k = branch(plain, 0, "else_branch")  # all rows have the same top_k
+    taken = [plain, among_k, branch(among_k, 0, "then_branch"), branch(body, 1, "else_branch")]
+    assert sum(len(placement.to_host) for placement in taken) == 5
+    assert [placement.to_device for placement in taken] == [[]] * 4
 
 
 def test_int8_has_no_kernel_for_its_products(placed):
