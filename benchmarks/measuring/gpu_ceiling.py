@@ -24,9 +24,9 @@ def floors(
         device: "cuda"; "cpu" to try it out.
         **sizes: `copy_bytes` and `side`, to try it out.
     """
-    D, L = config.n_embd, config.n_layer
+    D, layers = config.n_embd, config.n_layer
     inner = config.n_inner or 4 * D
-    block_values = L * (4 * D * D + 2 * D * inner)
+    block_values = layers * (4 * D * D + 2 * D * inner)
     head_values = D * config.vocab_size
     B, S = workload.prompts, workload.prompts * workload.num_return_sequences
     rate = cuda.flops_per_s(precision, device, sizes.get("side", cuda.SIDE))

@@ -14,6 +14,8 @@ from gptloop import names
 from gptloop.runtime.request import Request
 from gptloop.runtime.threefry import by_step, uniforms
 
+ON_HOST = (names.TOP_K, names.NUM_RETURN_SEQUENCES)  # inputs that are sizes of tensors
+
 
 def lean_feeds(request: Request, flavor: str, max_new_tokens: int | None) -> dict[str, npt.NDArray[Any]]:
     """The graph's inputs, by name.

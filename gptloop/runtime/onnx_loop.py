@@ -20,7 +20,7 @@ from gptloop.runtime.arguments import Arguments, takes_arguments
 from gptloop.runtime.cuda_graph import CapturedCalls
 from gptloop.runtime.earlier_files import fitted
 from gptloop.runtime.feeds import feeds
-from gptloop.runtime.lean_call import lean_feeds
+from gptloop.runtime.lean_call import ON_HOST, lean_feeds
 from gptloop.runtime.loop import Generation, Loop, Outputs
 from gptloop.runtime.memory import check_memory
 from gptloop.runtime.opening import open_model
@@ -32,7 +32,6 @@ from gptloop.runtime.stream import Stream
 from gptloop.values import whole_number
 
 OUTPUTS = (names.SEQUENCES, names.LOGPROBS, names.RAW_LOGPROBS)
-ON_HOST = (names.TOP_K, names.NUM_RETURN_SEQUENCES)  # inputs that are sizes of tensors
 
 
 class OnnxLoop(Loop):
@@ -47,13 +46,10 @@ class OnnxLoop(Loop):
             takes a moment, but generating gets slower (0.65 to 0.8 times the speed, gpt2 in fp32).
         huge_pages: Whether to move what was packed to huge pages, where Linux has them. Generating gets faster (1.01 to
             1.13 times, gpt2), loading takes 0.1 to 1 s longer for 500 MB.
-        verify: Whether to read all of the model's files first and compare them with the hashes that the export
-            recorded: 0.4 s for 200 MB (a shared AMD EPYC, 2 cores).
+        verify: Whether to compare all files with the hashes that the export recorded, first: 0.4 s for 200 MB.
 
     Attributes:
-        path: The .onnx file.
         metadata: What the export recorded in it, by the keys of gptloop.names.
-        bounds: What the model allows: its vocabulary size and number of positions.
         session: ONNX Runtime's, for calls by the names of the graph's inputs and outputs.
         device: "cpu" or "cuda", where it runs.
         flavor: The file's, of which some have fewer features: `generate` refuses what the file cannot do.
@@ -131,7 +127,7 @@ class OnnxLoop(Loop):
             return_logprobs: Return a `Generation`.
             prefix: What stands before the prompts, from `prefill` or `Stream.prefix`: one for each, or one for all. The
                 tokens are those of a call with all of it in `input_ids`.
-            timeout_s: Seconds after which the call is ended; None for never.
+            timeout_s: Seconds after which the call is ended; None for never. The flavor "unrolled" has none.
 
         Returns:
             int64 [B * R, N], new tokens only, the candidates of one prompt adjacent; N is below max_new_tokens where

@@ -7,8 +7,7 @@ import pytest
 
 from gptloop import OnnxLoop, export
 from gptloop.runtime.cuda_graph import MOST_CAPTURES, CapturedCalls
-from gptloop.runtime.lean_call import lean_feeds
-from gptloop.runtime.onnx_loop import ON_HOST
+from gptloop.runtime.lean_call import ON_HOST, lean_feeds
 from gptloop.runtime.request import check_request
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")

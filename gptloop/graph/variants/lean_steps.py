@@ -18,7 +18,7 @@ from gptloop.graph.call import Call
 from gptloop.graph.inverse_cdf import inverse_cdf
 from gptloop.graph.logits import Logits
 from gptloop.graph.prefill import Prompts
-from gptloop.graph.scope import scope, subgraph, typed
+from gptloop.graph.scope import GROWS, scope, subgraph, typed
 from gptloop.graph.transformer import Attend, Transformer
 
 _I64, _BOOL = ir.DataType.INT64, ir.DataType.BOOL
@@ -168,7 +168,7 @@ def _body_signature(transformer: Transformer, fixed: bool) -> tuple[list[ir.Valu
     H, d, dtype = transformer.n_head, transformer.head_dim, transformer.dtype
     caches = [f"{kind}.{layer}" for layer in range(transformer.n_layer) for kind in ("key", "value")]
 
-    def values(when: str, length: str) -> list[ir.Value]:
+    def values(when: str, length: str | None) -> list[ir.Value]:
         return [
             ir.val(f"token_{when}", _I64, ["S"]),
             ir.val(f"position_{when}", _I64, ["S"]),
@@ -178,6 +178,6 @@ def _body_signature(transformer: Transformer, fixed: bool) -> tuple[list[ir.Valu
         ]
 
     return (
-        [ir.val("iteration", _I64, []), ir.val("condition", _BOOL, []), *values("past", "N" if fixed else "T - 1")],
-        [ir.val("condition_out", _BOOL, []), *values("present", "N" if fixed else "T")],
+        [ir.val("iteration", _I64, []), ir.val("condition", _BOOL, []), *values("past", "N" if fixed else GROWS)],
+        [ir.val("condition_out", _BOOL, []), *values("present", "N" if fixed else GROWS)],
     )

@@ -14,7 +14,8 @@ from onnxscript import GraphBuilder, OpBuilder
 from gptloop import names
 from gptloop.graph import prompt_attention
 from gptloop.graph.model import IR_VERSION, author
-from gptloop.graph.prompt_attention import END, PrefillShapes
+from gptloop.graph.operators import END
+from gptloop.graph.prompt_attention import PrefillShapes
 from gptloop.graph.transformer import Transformer
 
 LOGPROBS, MOST_LIKELY = "logprobs", "most_likely"
