@@ -19,7 +19,7 @@ from transformers import GPT2Config
 
 from benchmarks import machine
 from benchmarks.cases import Case, grid
-from benchmarks.command.checkout import ROOT, SAFE, saved_commit_info, settings_in_environment
+from benchmarks.command.checkout import ROOT, saved_commit_info
 from benchmarks.contenders import KINDS, Files
 from benchmarks.measuring.measure import measure
 from benchmarks.measuring.measurement import Measurement, Say
@@ -27,6 +27,7 @@ from benchmarks.test_speed import NOT_MEASURED
 from gptloop import export
 from gptloop.checkpoint.hub import download
 from gptloop.checkpoint.seeded import random_model
+from gptloop.report.checkout import SAFE, settings_in_environment
 from gptloop.values import shown
 
 COMMIT = pytest.StashKey[dict[str, Any]]()

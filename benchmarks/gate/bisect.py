@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import machine
-from benchmarks.command.checkout import ROOT, git, worktree
+from benchmarks.command.checkout import ROOT, worktree
 from benchmarks.command.ending import Parser, print_result, run, say_after, whole
 from benchmarks.command.scratch import scratch
 from benchmarks.gate.judge import judge_pairs
@@ -25,6 +25,7 @@ from benchmarks.gate.work import TWO_SIDES, Files, Work, work_of
 from benchmarks.measuring.measurement import Say
 from gptloop.report.budgets import Budgets, read_budgets
 from gptloop.report.calibration import Calibration, find_calibration
+from gptloop.report.checkout import git
 from gptloop.report.machine import machine_of
 from gptloop.report.markdown import escape
 from gptloop.report.records import named

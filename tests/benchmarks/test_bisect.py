@@ -5,9 +5,9 @@ import subprocess
 import pytest
 
 from benchmarks.command import checkout
-from benchmarks.command.checkout import git
 from benchmarks.gate import bisect as command
 from benchmarks.gate.bisect import bisect
+from gptloop.report.checkout import git
 from gptloop.report.verdicts import Value, Verdict
 
 AUTHOR = ("-c", "user.name=A", "-c", "user.email=a@b", "-c", "commit.gpgSign=false")

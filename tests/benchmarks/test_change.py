@@ -10,11 +10,12 @@ import pytest
 from given_pairs import BUDGETS, CASE, pairs
 from report_runs import machine
 
-from benchmarks.command.checkout import ROOT, git
+from benchmarks.command.checkout import ROOT
 from benchmarks.gate import change
 from benchmarks.gate.judge import judge_pairs
 from gptloop.report.budgets import read_budgets
 from gptloop.report.calibration import Calibration
+from gptloop.report.checkout import git
 from gptloop.report.machine import machine_of
 
 needs_git = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="a source tree without its git repository")

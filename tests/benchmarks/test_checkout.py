@@ -1,12 +1,14 @@
 """What git tells of a checkout, and that nothing runs which the checkout's configuration names."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 
 from benchmarks.command import checkout
-from benchmarks.command.checkout import commit_info, git, saved_commit_info, settings_in_environment, worktree
+from benchmarks.command.checkout import commit_info, saved_commit_info, worktree
+from gptloop.report.checkout import git, settings_in_environment
 
 AUTHOR = ("-c", "user.name=A", "-c", "user.email=a@b", "-c", "commit.gpgSign=false")
 
@@ -43,6 +45,23 @@ def test_what_a_configuration_names_is_not_run(repository, tmp_path, setting):
     with worktree("HEAD") as tree:
         assert (tree / "gptloop" / "__init__.py").exists()
     assert not mark.exists()
+
+
+def test_what_a_submodule_s_configuration_names_is_not_run(repository, tmp_path):
+    inner, mark = repository / "inner", tmp_path / "was-run"
+    subprocess.run(["git", "init", "-q", str(inner)], check=True)
+    (inner / "file").write_text("x")
+    for tree, name in ((inner, "file"), (repository, "inner")):
+        for command in (["add", name], [*AUTHOR, "commit", "-q", "-m", name]):
+            subprocess.run(["git", "-C", str(tree), "-c", "advice.addEmbeddedRepo=false", *command], check=True)
+    program = touch_script(tmp_path / "program", mark)
+    subprocess.run(["git", "-C", str(inner), "config", "filter.x.clean", str(program)], check=True)
+    (inner / ".git" / "info" / "attributes").write_text("* filter=x\n")
+    os.utime(inner / "file", (1, 1))  # so that git would look at what it holds
+    assert commit_info(repository)["dirty"] is False
+    assert not mark.exists()
+    subprocess.run(["git", "-C", str(inner), *AUTHOR, "commit", "-q", "--allow-empty", "-m", "2"], check=True)
+    assert commit_info(repository)["dirty"] is True
 
 
 def test_a_tree_is_dirty_by_what_is_tracked_but_for_folders_that_do_not_count(repository):
@@ -83,7 +102,8 @@ def test_a_folder_within_another_checkout_is_none_itself(repository):
 
 
 def test_a_hook_that_calls_does_not_change_which_tree_is_meant(repository, monkeypatch, tmp_path):
-    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
+    for name in ("GIT_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"):
+        monkeypatch.setenv(name, str(tmp_path / "elsewhere"))
     assert commit_info(repository)["dirty"] is False
 
 

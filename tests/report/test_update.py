@@ -76,18 +76,28 @@ def test_without_git_no_baseline_is_made(report, stored, monkeypatch, capsys):
         raise FileNotFoundError(2, "No such file or directory", "git")
 
     monkeypatch.setattr(subprocess, "run", no_git)
-    assert "git, which tells whether the checkout is clean: No such file" in _refused(report, stored, capsys)
+    refused = _refused(report, stored, capsys)
+    assert "nobody can tell whether the checkout is clean: git cannot be started: No such file" in refused
 
 
 def test_without_a_checkout_no_baseline_is_made(report, stored, capsys, source):
     (source.parent / ".git").rename(source.parent / "git")
-    assert "no git checkout, so nobody can tell whether it is clean" in _refused(report, stored, capsys)
+    refused = _refused(report, stored, capsys)
+    assert "nobody can tell whether the checkout is clean: git rev-parse" in refused
+    assert "not a git repository" in refused
+
+
+def test_a_checkout_of_another_project_around_this_one_tells_nothing(report, stored, capsys, source):
+    (source.parent / ".git").rename(source.parent.parent / ".git")
+    refused = _refused(report, stored, capsys)
+    assert f"is no git checkout of its own: git tells of {source.parent.parent}" in refused
 
 
 def test_a_checkout_of_whose_state_git_does_not_tell_makes_no_baseline(report, stored, capsys, monkeypatch):
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     refused = _refused(report, stored, capsys)
-    assert "git does not tell whether the checkout is clean: fatal: detected dubious ownership" in refused
+    assert "nobody can tell whether the checkout is clean: git rev-parse" in refused
+    assert "detected dubious ownership" in refused
     assert refused.count("\n") == 1
 
 
@@ -97,7 +107,8 @@ def test_runs_from_outside_the_checkout_make_no_baseline(report, stored, capsys,
 
 
 def test_a_hook_s_environment_redirects_nobody(report, stored, tmp_path, monkeypatch, source):
-    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
+    for name in ("GIT_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"):
+        monkeypatch.setenv(name, str(tmp_path / "elsewhere"))
     assert report(None, UPDATE, against=stored) == 0
     source.write_text("2")
     assert report(None, UPDATE, against=stored) == 2
@@ -109,10 +120,11 @@ def test_git_runs_nothing_that_a_configuration_or_a_hook_names(report, stored, t
     subprocess.run(["git", "-C", str(inner), "init", "-q"], check=True)
     program = inner / ".git" / "hooks" / "post-index-change"
     program.parent.mkdir(exist_ok=True)
-    program.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    program.write_text(f"#!/bin/sh\ntouch {ran}\ncat\n")
     program.chmod(0o755)
-    for name in ("core.fsmonitor", "core.pager", "pager.status"):
+    for name in ("core.fsmonitor", "core.pager", "pager.status", "filter.x.clean", "filter.x.process"):
         subprocess.run(["git", "-C", str(inner), "config", name, str(program)], check=True)
+    (inner / ".git" / "info" / "attributes").write_text("* filter=x\n")
     os.utime(source)  # so that git would write the index anew
     assert report(None, UPDATE, against=stored) == 0
     assert not ran.exists()
