@@ -3,10 +3,10 @@
 Effects are logarithms of time ratios, as in `statistics`. Knows numbers in order; no run, no case and no commit.
 
 Ranks take the place of times, so that an outlier weighs no more than the slowest of the others. The best split is the
-one that leaves the least squares (ruptures: Truong, Oudre and Vayatis, "Selective review of offline change point
-detection methods", Signal Processing 167, 2020). It counts if few random orders hold as good a one, and then both parts
-are split in turn: the permutation test and the hierarchy of E-divisive (Matteson and James, "A nonparametric approach
-for multiple change point analysis of multivariate data", JASA 109, 2014).
+one that leaves the least squares (Truong, Oudre and Vayatis, "Selective review of offline change point detection
+methods", Signal Processing 167, 2020). It counts if few random orders hold as good a one, and then both parts are split
+in turn: the permutation test and the hierarchy of E-divisive (Matteson and James, "A nonparametric approach for
+multiple change point analysis of multivariate data", JASA 109, 2014).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import ruptures
 from scipy import stats
 
 # Chance of a false step in a flat history, a little below the 1 in 100 that is promised.
@@ -77,28 +76,33 @@ def _steps(values: Floats, start: int = 0) -> list[int]:
     """The first index after each step: the best split, if it is sure, then those on either side of it."""
     if len(values) < 2 * FEWEST_BESIDE or np.ptp(values) == 0:
         return []
-    place = ruptures.KernelCPD(kernel="linear", min_size=FEWEST_BESIDE).fit(values).predict(n_bkps=1)[0]
-    if not _is_sure(values):
+    places, explained = _best_splits(values[None])
+    if not _is_sure(values, explained[0]):
         return []
+    place = int(places[0])
     return [*_steps(values[:place], start), start + place, *_steps(values[place:], start + place)]
 
 
-def _is_sure(values: Floats) -> bool:
-    """Whether at most `LEVEL` of the random orders of some times hold as good a split as theirs."""
+def _is_sure(values: Floats, explained: float) -> bool:
+    """Whether at most `LEVEL` of the random orders of some times hold a split that takes away as much as theirs."""
     rng = np.random.default_rng(_SEED)
     orders = rng.permuted(np.tile(values, (_ORDERS, 1)), axis=1)
-    at_least = int(np.sum(_best_split(orders) >= _best_split(values[None])[0] * (1 - 1e-9)))
+    at_least = int(np.sum(_best_splits(orders)[1] >= explained * (1 - 1e-9)))
     return (1 + at_least) / (1 + _ORDERS) <= LEVEL
 
 
-def _best_split(orders: Floats) -> Floats:
-    """Of each order, the part of its squares that its best split takes away."""
+def _best_splits(orders: Floats) -> tuple[npt.NDArray[np.intp], Floats]:
+    """Of each order [orders, times], where its best split is, and the part of its squares that this takes away.
+
+    Returns:
+        The first index after each split, and the parts, both [orders].
+    """
     count = orders.shape[1]
     centred = orders - orders.mean(axis=1, keepdims=True)
     before = np.arange(FEWEST_BESIDE, count - FEWEST_BESIDE + 1)
     sums = np.cumsum(centred, axis=1)[:, before - 1]
-    explained: Floats = (sums**2 * count / (before * (count - before))).max(axis=1)
-    return explained / np.sum(centred**2, axis=1)
+    explained = sums**2 * count / (before * (count - before))
+    return before[explained.argmax(axis=1)], explained.max(axis=1) / np.sum(centred**2, axis=1)
 
 
 def _is_line(values: Floats, places: Sequence[int]) -> bool:

@@ -38,6 +38,17 @@ def test_a_step_of_five_percent_is_found_in_19_of_20_histories(runs, noise):
     assert np.mean(covered) > 0.9
 
 
+def test_a_step_stands_where_the_ranks_on_either_side_of_it_differ_least():
+    logs = histories(100, 40)
+    logs[:, 23:] += np.log(1.05)
+    single = [(log, changes[0]) for log, changes in zip(logs, found(logs), strict=True) if len(changes) == 1]
+    assert len(single) > 80
+    for log, change in single:
+        ranks = log.argsort().argsort()
+        squares = [ranks[:k].var() * k + ranks[k:].var() * (40 - k) for k in range(4, 37)]
+        assert change.first_after == 4 + np.argmin(squares)
+
+
 def test_what_thirty_runs_of_this_noise_allow_is_nearly_reached():
     """A test that knew the noise and were right in 99 of 100 flat histories would find 5 % in 91 of 100."""
     flat, stepped = histories(1000, 30), histories(200, 30)
