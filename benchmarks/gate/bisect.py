@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks import machine
 from benchmarks.command.checkout import ROOT, worktree
-from benchmarks.command.ending import Parser, print_result, run, say_after, whole
+from benchmarks.command.ending import run, say_after, whole
 from benchmarks.command.scratch import scratch
 from benchmarks.gate.judge import judge_pairs
 from benchmarks.gate.options import add_judging
@@ -23,6 +23,7 @@ from benchmarks.gate.pair import measure_pair
 from benchmarks.gate.prepare import prepare
 from benchmarks.gate.work import TWO_SIDES, Files, Work, work_of
 from benchmarks.measuring.measurement import Say
+from gptloop.ending import Parser, print_result
 from gptloop.report.budgets import Budgets, read_budgets
 from gptloop.report.calibration import Calibration, find_calibration
 from gptloop.report.checkout import git

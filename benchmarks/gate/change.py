@@ -17,11 +17,12 @@ from pathlib import Path
 
 from benchmarks import machine
 from benchmarks.command.checkout import ROOT, worktree
-from benchmarks.command.ending import Parser, print_result, run, say_after, whole
+from benchmarks.command.ending import run, say_after, whole
 from benchmarks.gate.comparison import compare
 from benchmarks.gate.options import add_judging
 from benchmarks.gate.outputs import Outputs
 from benchmarks.gate.work import PROCESSES, work_of
+from gptloop.ending import Parser, print_result
 from gptloop.report import append_text, write_files
 from gptloop.report.budgets import read_budgets
 from gptloop.report.calibration import find_calibration

@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks import machine
 from benchmarks.command.checkout import ROOT, commit_info
-from benchmarks.command.ending import Parser, print_result, run, say_after, whole
+from benchmarks.command.ending import run, say_after, whole
 from benchmarks.command.scratch import scratch
 from benchmarks.gate.change import ROUNDS
 from benchmarks.gate.comparison import REPORTS
@@ -29,6 +29,7 @@ from benchmarks.gate.proof import ARMS
 from benchmarks.gate.proof_page import BLOCK, rendered
 from benchmarks.gate.work import CONTROL, TWO_SIDES, Files, work_of
 from benchmarks.measuring.measurement import Say
+from gptloop.ending import Parser, print_result
 from gptloop.report import ReportError, write_files
 from gptloop.report.budgets import Budgets, read_budgets
 from gptloop.report.calibration import PROOF

@@ -31,7 +31,7 @@ import torch
 from transformers import GPT2Config
 
 from benchmarks.cases import Case
-from benchmarks.command.ending import Parser, run
+from benchmarks.command.ending import run
 from benchmarks.command.scratch import scratch
 from benchmarks.gpu import checks
 from benchmarks.gpu.plan import Plan, Sizes, needs_s, rehearsal
@@ -40,6 +40,7 @@ from benchmarks.gpu.stages import Stages, say
 from benchmarks.machine import cuda
 from benchmarks.measuring.measure import measure
 from gptloop.console import one_line
+from gptloop.ending import Parser
 from gptloop.report import write_report
 from gptloop.runtime.session import open_session
 

@@ -1,6 +1,7 @@
 """The command line: `gptloop` with the name of a command.
 
-Parses and prints; the work is elsewhere. One module a command; `ending` has the exit codes.
+Parses and prints; the work is elsewhere. One module a command. Exit codes are those of `gptloop.ending`: 0 on success,
+and when the reader of standard output leaves.
 """
 
 from __future__ import annotations
@@ -8,9 +9,8 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from typing import NoReturn
 
-from gptloop.cli import ending
+from gptloop import ending
 from gptloop.cli.batch import add_batch
 from gptloop.cli.bench import add_bench
 from gptloop.cli.evaluate import add_evaluate
@@ -19,7 +19,7 @@ from gptloop.cli.generate import add_generate
 from gptloop.cli.inspect import add_inspect
 from gptloop.cli.serve_config import add_serve_config
 from gptloop.cli.web import add_web
-from gptloop.console import one_line
+from gptloop.console import reader_may_leave
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,18 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # ONNX Runtime (1.32) would write a device id and what the machine is to the user's cache when it is imported.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-    def command() -> None:
-        options = _parse(arguments)
-        options.run(options)
+    def command() -> int:
+        with reader_may_leave():
+            options = _parse(arguments)
+            options.run(options)
+        return 0
 
-    return ending.run(command)
-
-
-class _Parser(argparse.ArgumentParser):
-    """Whose refusals do not repeat whatever they were given."""
-
-    def error(self, message: str) -> NoReturn:
-        super().error(one_line(message))
+    return ending.run("gptloop", command)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -57,8 +52,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _parser() -> _Parser:
-    parser = _Parser(prog="gptloop", description="GPT-2 as one ONNX graph that generates text")
+def _parser() -> ending.Parser:
+    parser = ending.Parser(prog="gptloop", description="GPT-2 as one ONNX graph that generates text")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_export(commands.add_parser("export", help="write a checkpoint as one ONNX model that generates"))
     add_generate(commands.add_parser("generate", help="continue texts with an exported model"))

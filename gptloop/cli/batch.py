@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gptloop import names
-from gptloop.cli import ending
 from gptloop.cli.generate import SETTINGS, add_ends, add_sampling, stop_texts
+from gptloop.ending import ended_by
 from gptloop.values import whole_number
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> None:
     if options.stop:
         sampling["stop"] = stop_texts(options)
     sampling["eos_token_id"] = [] if options.no_eos else completer.eos_token_ids
-    with ending.ended_by(signal.SIGTERM):
+    with ended_by(signal.SIGTERM):
         summary = run_batches(
             completer,
             options.source,

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gptloop.cli.ending import ended_by
 from gptloop.console import printable
+from gptloop.ending import ended_by
 
 if TYPE_CHECKING:
     import numpy as np

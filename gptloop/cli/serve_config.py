@@ -6,7 +6,7 @@ import argparse
 import signal
 from pathlib import Path
 
-from gptloop.cli.ending import ended_by
+from gptloop.ending import ended_by
 
 
 def add_serve_config(parser: argparse.ArgumentParser) -> None:

@@ -1,21 +1,19 @@
 """The report's command line: what is asked for, what is printed, and the exit status; `write` makes the report."""
 
 import argparse
-import contextlib
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gptloop.console import one_line, reader_may_leave
+from gptloop import ending
+from gptloop.console import one_line
 from gptloop.report.disk import append_text
 from gptloop.report.errors import ReportError
 from gptloop.report.junit import junit_file
 from gptloop.report.verdicts import Verdict
 from gptloop.report.write import write_report
 
-CANNOT_JUDGE = 2
-
+_NAME = "gptloop.report"
 _MOST_LEFT_OUT = 20
 
 
@@ -28,18 +26,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         standard output could not be written, where a verdict that counts could not be reached, or for what nobody
         expected; 130 if it was interrupted.
     """
-    try:
+
+    def command() -> int:
         options = _options(arguments)
         with junit_file(options.junit) as write_junit:
             return _run(options, write_junit)
-    except ReportError as error:
-        _say(str(error))
-    except KeyboardInterrupt:
-        _say("interrupted")
-        return 130
-    except Exception as error:  # with a traceback, Python exits with 1, which says that there is a regression
-        _say(f"unexpected {type(error).__name__}: {error}")
-    return CANNOT_JUDGE
+
+    return ending.run(_NAME, command, ReportError)
 
 
 def _run(options: argparse.Namespace, write_junit: Callable[[Sequence[Verdict]], None]) -> int:
@@ -55,46 +48,23 @@ def _run(options: argparse.Namespace, write_junit: Callable[[Sequence[Verdict]],
             say=left_out.append,
         )
     finally:
-        for line in left_out[:_MOST_LEFT_OUT]:
-            _say(line)
         if (more := len(left_out) - _MOST_LEFT_OUT) > 0:
-            _say(f"and {more:,} more files are left out")
+            left_out[_MOST_LEFT_OUT:] = [f"and {more:,} more files are left out"]
+        for line in left_out:
+            ending.say(f"{_NAME}: {one_line(line)}")
     if report.judged:
         write_junit(report.judged.verdicts)
     if step_summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         append_text(Path(step_summary), report.summary)
-    _print(report.summary)
+    try:
+        ending.print_result(report.summary, end="")
+    except OSError as error:
+        raise ReportError(f"{error}; the report is written") from error
     return report.judged.exit_code if report.judged and options.fail_on_regression else 0
 
 
-def _print(text: str) -> None:
-    """Text on standard output.
-
-    Raises:
-        ReportError: If it is closed or full; that its reader left is no error.
-    """
-    if sys.stdout is None:
-        raise ReportError("standard output is closed; the report is written")
-    if reconfigure := getattr(sys.stdout, "reconfigure", None):
-        reconfigure(errors="backslashreplace")  # a name may hold what the terminal's encoding lacks
-    try:
-        with reader_may_leave():
-            print(text, end="")
-    except OSError as error:
-        with contextlib.suppress(OSError, ValueError):  # or the interpreter would try once more at its end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise ReportError(f"standard output: cannot be written: {error.strerror}; the report is written") from error
-
-
-def _say(words: str) -> None:
-    """One line on standard error, if there is one: printable, and not longer than a few lines of a terminal."""
-    with contextlib.suppress(OSError, ValueError):
-        if sys.stderr is not None:
-            print(f"gptloop.report: {one_line(words)}", file=sys.stderr, flush=True)
-
-
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ending.Parser(
         prog="python -m gptloop.report",
         description="Write summary.md, report.html, report.json and charts/ from the benchmark runs saved in a folder, "
         "and print the summary; where GITHUB_STEP_SUMMARY names a file, add it there, too. With --baseline, judge the "

@@ -38,7 +38,7 @@ def ended(capsys, error: BaseException) -> tuple[int, str]:
 def test_what_a_command_raises_is_one_line_and_2(capsys, error, line):
     status, said = ended(capsys, error)
     assert status == 2
-    assert said.startswith(f"command: {line}")
+    assert said.startswith(f"command: error: {line}")
     assert said.count("\n") == 1
 
 
@@ -55,7 +55,7 @@ def test_a_long_value_of_an_option_is_not_repeated_in_full():
 
 @pytest.mark.parametrize(
     ("error", "status", "line"),
-    [(KeyboardInterrupt(), 130, "stopped\n"), (SystemExit(2), None, "")],
+    [(KeyboardInterrupt(), 130, "interrupted\n"), (SystemExit(2), None, "")],
 )
 def test_ctrl_c_is_130_and_the_parsers_own_end_passes(capsys, error, status, line):
     if status is None:
@@ -79,7 +79,7 @@ def test_a_signal_ends_a_command_through_its_finally(capsys, number):
 
     assert run("command", command) == 128 + number
     assert done == ["cleaned up"]
-    assert capsys.readouterr().err == f"command: stopped by {number.name}\n"
+    assert capsys.readouterr().err == "command: interrupted\n"
     assert signal.getsignal(number) == before
 
 
@@ -94,7 +94,8 @@ def test_a_signal_that_nohup_ignores_stays_ignored():
 
 PRINTS = """
 import sys
-from benchmarks.command.ending import print_result, run, say_after
+from benchmarks.command.ending import run, say_after
+from gptloop.ending import print_result
 
 def command():
     say_after(0)("progress")
@@ -111,7 +112,8 @@ def shell(redirection: str, **environment: str) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.parametrize(
-    ("redirection", "words"), [(">/dev/full", "cannot be written: No space left"), (">&-", "standard output is closed")]
+    ("redirection", "words"),
+    [(">/dev/full", "cannot be written: No space left"), (">&-", "standard output cannot be written: it is closed")],
 )
 def test_a_result_that_cannot_be_printed_is_no_regression(redirection, words):
     done = shell(redirection)

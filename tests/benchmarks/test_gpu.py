@@ -91,7 +91,7 @@ def test_without_a_gpu_it_ends_with_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert run.main(["--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert error == "benchmarks.gpu: no GPU to measure: torch.cuda.is_available() is false\n"
+    assert error == "benchmarks.gpu: error: no GPU to measure: torch.cuda.is_available() is false\n"
     assert not (tmp_path / "out").exists()
 
 

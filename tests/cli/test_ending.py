@@ -10,9 +10,9 @@ import warnings
 import pytest
 from command_line import error_of
 
-from gptloop import export
+from gptloop import ending, export
 from gptloop.checkpoint import seeded
-from gptloop.cli import ending, main
+from gptloop.cli import main
 from gptloop.exporter import inspect
 
 LONG = "9" * 100_000
@@ -50,10 +50,10 @@ def test_ctrl_c_ends_a_generation_that_would_take_minutes(tiny_model, tmp_path):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (RuntimeError("Non-zero\nstatus code"), "RuntimeError: Non-zero status code (unexpected; "),
-        (MemoryError(), "MemoryError (unexpected; "),
-        (KeyError("offset"), "KeyError: 'offset' (unexpected; "),
-        (ValueError(), "ValueError"),
+        (RuntimeError("Non-zero\nstatus code"), "unexpected RuntimeError: Non-zero status code (test_ending.py:"),
+        (MemoryError(), "unexpected MemoryError: (test_ending.py:"),
+        (KeyError("offset"), "unexpected KeyError: 'offset' (test_ending.py:"),
+        (ValueError(), "unexpected ValueError: (test_ending.py:"),
         (OSError(28, "No space left on device", "model.onnx"), "No space left on device: 'model.onnx'"),
         (ValueError("x" * 100_000), "characters ..."),
         (ValueError("\x1b[2J"), r"\x1b[2J"),
@@ -78,7 +78,12 @@ def test_whatever_is_raised_is_one_line_and_exit_code_2(capsys, monkeypatch, err
 def test_a_warning_is_one_printable_line(capsys):
     before, said = warnings.formatwarning, []
     message = "\x1b[2J\nmodel: " + LONG
-    code = ending.run(lambda: said.append(warnings.formatwarning(UserWarning(message), UserWarning, "export.py", 3)))
+
+    def command() -> int:
+        said.append(warnings.formatwarning(UserWarning(message), UserWarning, "export.py", 3))
+        return 0
+
+    code = ending.run("gptloop", command)
     assert (code, warnings.formatwarning) == (0, before)
     assert said[0].startswith(r"gptloop: warning: \x1b[2J model: 999")
     assert said[0].count("\n") == 1

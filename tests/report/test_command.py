@@ -143,6 +143,13 @@ def test_a_bad_command_line_exits_with_2(arguments, capsys):
     assert "usage: python -m gptloop.report" in capsys.readouterr().err
 
 
+def test_an_option_of_100000_letters_is_refused_in_a_line(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["--" + "x" * 100_000])
+    assert exit_.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()[-1]) < 1200
+
+
 def test_what_is_left_out_is_said_once_and_not_without_end(tmp_path, capsys):
     save(tmp_path, run(*pair()))
     for index in range(30):
@@ -156,9 +163,9 @@ def test_what_is_left_out_is_said_once_and_not_without_end(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("raised", "status", "words"),
     [
-        (KeyError("offset"), 2, "unexpected KeyError: 'offset'"),
-        (MemoryError(), 2, "unexpected MemoryError:"),
-        (ValueError("two\nlines \x1b[31m" + "x" * 100_000), 2, r"unexpected ValueError: two lines \x1b[31mxxx"),
+        (KeyError("offset"), 2, "error: unexpected KeyError: 'offset'"),
+        (MemoryError(), 2, "error: unexpected MemoryError:"),
+        (ValueError("two\nlines \x1b[31m" + "x" * 100_000), 2, r"error: unexpected ValueError: two lines \x1b[31mxxx"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
@@ -184,8 +191,8 @@ def shell(folder: Path, redirections: str) -> subprocess.CompletedProcess[bytes]
 @pytest.mark.parametrize(
     ("redirections", "status", "words"),
     [
-        (">/dev/full", 2, b"standard output: cannot be written: No space left on device; the report is written"),
-        (">&-", 2, b"standard output is closed; the report is written"),
+        (">/dev/full", 2, b"standard output cannot be written: No space left on device; the report is written"),
+        (">&-", 2, b"standard output cannot be written: it is closed; the report is written"),
         (">/dev/full 2>/dev/full", 2, b""),
     ],
 )
@@ -193,7 +200,7 @@ def test_an_output_that_takes_nothing_is_one_line_and_no_regression(tmp_path, re
     save(tmp_path, run(*pair()))
     done = shell(tmp_path, redirections)
     assert (done.returncode, done.stdout) == (status, b"")
-    assert done.stderr == (b"gptloop.report: %b\n" % words if words else b"")
+    assert done.stderr == (b"gptloop.report: error: %b\n" % words if words else b"")
     assert (tmp_path / "summary.md").exists()
 
 
