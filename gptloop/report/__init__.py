@@ -5,8 +5,9 @@ Data flows one way: `runs` (the files that `folder` finds and `run_file` checks,
 `trend_words` (words), `answers` and `tables`, then `charts`, the `summary`, the `page` (a machine's part of it in
 `page_section`) and, for pages of the project, `results`. For the regression gate it is `newest` (what is judged),
 `baseline` (against what) and `update` (what becomes one), `statistics` (effects and intervals), `verdicts`. `write`
-makes all of it, and `command` is its command line. Below them, `records` checks what is read, field by field, and
-`disk` reads and writes whole files. Nothing here knows the graph or loads a model.
+makes all of it, and `command` is its command line. Below them, `contenders` has the contenders' order, titles and
+colours, `records` checks what is read, field by field, and `disk` reads and writes whole files. Nothing here knows the
+graph or loads a model.
 """
 
 from gptloop.report.disk import append_text, write_files

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 
 from gptloop.report import text
-from gptloop.report.compare import CANDIDATE, contender_rank, paired_ratios, precision_rank
+from gptloop.report.compare import contender_rank, paired_ratios, precision_rank
+from gptloop.report.contenders import CANDIDATE, OWN
 from gptloop.report.trend import Trend
 from gptloop.report.trend_words import worse_text
 
-OWN = (CANDIDATE, f"{CANDIDATE}_int8")
 _MOST_RIVALS = 12
 
 

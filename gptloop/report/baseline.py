@@ -15,7 +15,8 @@ import pandas as pd
 
 from gptloop.report.budgets import Budgets
 from gptloop.report.calibration import CONTROL, assumed_floor, find_calibration
-from gptloop.report.compare import BASELINE, paired_ratios
+from gptloop.report.compare import paired_ratios
+from gptloop.report.contenders import BASELINE
 from gptloop.report.errors import ReportError
 from gptloop.report.markdown import escape
 from gptloop.report.memory import judge_memory

@@ -11,34 +11,12 @@ import numpy as np
 import pandas as pd
 
 from gptloop.metrics import time_per_output_token_s
+from gptloop.report.contenders import BASELINE, CONTENDERS
 from gptloop.report.errors import ReportError
 from gptloop.report.records import named
 from gptloop.report.run_file import BOUNDS
 
-BASELINE = "torch"
-CANDIDATE = "onnx"
-
 _SIZES = ("distilgpt2", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
-_CONTENDERS = (
-    BASELINE,
-    "torch_tiled",
-    "torch_int8",
-    "torch_bf16",
-    "torch_compiled",
-    "hf_generate",
-    "ctranslate2",
-    "ctranslate2_int8",
-    "openvino",
-    "openvino_default",
-    "jax",
-    "onnx_step",
-    CANDIDATE,
-    "onnx_int8",
-    "onnx_lean",
-    "onnx_fixed",
-    "onnx_fused",
-    "onnx_unrolled",
-)
 _PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "int8", "int4")
 
 
@@ -202,7 +180,7 @@ def precision_rank(name: str) -> tuple[int, str]:
 
 def contender_rank(name: str) -> tuple[int, str]:
     """Where a contender stands beside others: the baseline first, unknown ones last."""
-    return _rank(name, _CONTENDERS)
+    return _rank(name, tuple(CONTENDERS))
 
 
 def _rank(name: str, known: Sequence[str]) -> tuple[int, str]:

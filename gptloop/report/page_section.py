@@ -13,7 +13,7 @@ import pandas as pd
 from gptloop.report import text
 from gptloop.report.answers import answers
 from gptloop.report.chart_data import data_link
-from gptloop.report.compare import BASELINE
+from gptloop.report.contenders import BASELINE
 from gptloop.report.inline_svg import inline_svg
 from gptloop.report.small_multiples import panels
 from gptloop.report.tables import TABLES, Table, speedup_tables

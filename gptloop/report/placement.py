@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gptloop.report.compare import BASELINE, paired_ratios
+from gptloop.report.compare import paired_ratios
+from gptloop.report.contenders import BASELINE
 from gptloop.report.errors import ReportError
 from gptloop.report.records import named
 

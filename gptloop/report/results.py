@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from gptloop.report.compare import BASELINE, CANDIDATE, precision_rank
+from gptloop.report.compare import precision_rank
+from gptloop.report.contenders import BASELINE, CANDIDATE, OWN, PEERS
 from gptloop.report.markdown import escape, table
 from gptloop.report.run_file import CASE_FIELDS
 from gptloop.report.text import (
@@ -30,16 +31,6 @@ from gptloop.report.text import (
 MOST_ROWS, MOST_OTHERS = 8, 3
 
 _FIRST_SIZE = "gpt2"
-_OWN = (CANDIDATE, f"{CANDIDATE}_int8")
-_PEERS = (
-    "hf_generate",
-    "torch_compiled",
-    "ctranslate2",
-    "ctranslate2_int8",
-    "openvino",
-    "openvino_default",
-    "jax",
-)
 
 # The work that runs have in common: 36 + 36 tokens, sampled.
 _RECORD_WORK = {"1x1": "one row", "8x1": "8 prompts", "1x64": "64 candidates"}
@@ -66,7 +57,7 @@ def results_markdown(cases: pd.DataFrame) -> str:
     shown = [work for of_first in (True, False) for work in works if (work[0]["size"] == _FIRST_SIZE) is of_first]
     shown = shown[:MOST_ROWS]
     rows = [row for work in shown for row in work]
-    precisions = {row["precision"] for row in rows if row["contender"] in _OWN}
+    precisions = {row["precision"] for row in rows if row["contender"] in OWN}
     columns = sorted(precisions, key=precision_rank)
     headers = ["size", "workload", *(f"{contender_title(CANDIDATE)}, {precision}" for precision in columns)]
     headers += [f"TTFT, {precision}" for precision in columns]
@@ -97,7 +88,7 @@ def other_machines_markdown(compared: pd.DataFrame) -> str:
         At most `MOST_OTHERS` items; nothing where there is one machine.
     """
     newest = newest_machine(compared)["fingerprint"].iloc[0]
-    own = compared[(compared["fingerprint"] != newest) & compared["contender"].isin(_OWN) & compared["speedup"].notna()]
+    own = compared[(compared["fingerprint"] != newest) & compared["contender"].isin(OWN) & compared["speedup"].notna()]
     machines = [of for _, of in own.groupby("fingerprint", sort=False)]
     machines.sort(key=lambda of: of["datetime"].max(), reverse=True)
     items = []
@@ -139,7 +130,7 @@ def _works(cases: pd.DataFrame) -> Iterator[list[Row]]:
     """The rows of each piece of work in one run, whatever its groups are: fp32 and int8 may have one each."""
     for _, work in cases.groupby(["run", *CASE_FIELDS], sort=False):
         rows: list[Row] = list(work.to_dict("records"))
-        if any(row["contender"] in _OWN for row in rows):
+        if any(row["contender"] in OWN for row in rows):
             yield rows
 
 
@@ -150,14 +141,14 @@ def _row(work: list[Row], *contenders: str, precision: str | None = None) -> Row
 
 
 def _own_cell(work: list[Row], precision: str) -> str:
-    row = _row(work, *_OWN, precision=precision)
+    row = _row(work, *OWN, precision=precision)
     if row is None:
         return DASH
     return duration_text(row["median_s"]) + ("" if pd.isna(row["speedup"]) else f", {ratio_text(row['speedup'])}")
 
 
 def _ttft_cell(work: list[Row], precision: str) -> str:
-    row = _row(work, *_OWN, precision=precision)
+    row = _row(work, *OWN, precision=precision)
     if row is None:
         return DASH
     speedup = row["ttft_speedup"]
@@ -169,7 +160,7 @@ def _time_cell(row: Mapping[Any, Any] | None) -> str:
 
 
 def _peer_cell(work: list[Row]) -> str:
-    peers = [row for row in work if row["contender"] in _PEERS]
+    peers = [row for row in work if row["contender"] in PEERS]
     if not peers:
         return DASH
     best = min(peers, key=lambda row: row["median_s"])

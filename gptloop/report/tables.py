@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from gptloop.report.compare import BASELINE, CANDIDATE
+from gptloop.report.contenders import BASELINE, CANDIDATE
 from gptloop.report.placement import by_placement
 from gptloop.report.run_file import BOUNDS, STEP_COUNTS
 from gptloop.report.text import (

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from gptloop import quantities
-from gptloop.report.compare import BASELINE, CANDIDATE, precision_rank
+from gptloop.report.compare import precision_rank
+from gptloop.report.contenders import CONTENDERS
 from gptloop.report.machine import Machine
 
 DASH = "-"
@@ -18,28 +19,6 @@ _MOST_COMMITS = 4
 _MOST_NAMED = 12
 
 Row = Mapping[Any, Any]
-
-_TITLES = {
-    BASELINE: "PyTorch loop",
-    "torch_tiled": "PyTorch loop, tiled",
-    "torch_int8": "PyTorch loop, int8",
-    "torch_bf16": "PyTorch loop, bf16",
-    "torch_compiled": "Hugging Face, compiled",
-    "hf_generate": "Hugging Face generate",
-    "ctranslate2": "CTranslate2",
-    "ctranslate2_int8": "CTranslate2, int8",
-    "openvino": "OpenVINO, our file",
-    "openvino_default": "OpenVINO, its own precision",
-    "jax": "JAX",
-    "onnx_step": "ONNX, a step per run",
-    CANDIDATE: "ONNX loop",
-    "onnx_int8": "ONNX loop, int8",
-    "onnx_lean": "ONNX loop, lean",
-    "onnx_fixed": "ONNX loop, fixed",
-    "onnx_fused": "ONNX loop, fused",
-    "onnx_unrolled": "ONNX, unrolled",
-}
-
 
 # As everywhere in the package.
 duration_text, duration_spread_text = quantities.duration_text, quantities.duration_spread_text
@@ -67,7 +46,7 @@ def times_text(count: float) -> str:
 
 def contender_title(name: str) -> str:
     """How a contender is called in front of people."""
-    return _TITLES.get(name, name)
+    return CONTENDERS[name].title if name in CONTENDERS else name
 
 
 def hardware_text(machine: Machine) -> str:

@@ -17,6 +17,7 @@ from benchmarks.workloads import Workload
 from gptloop import export
 from gptloop.reference.evaluate import compare, evaluate
 from gptloop.reference.parity import Judge, ParityError, check_quality
+from gptloop.report import contenders as report_contenders
 from gptloop.runtime.request import check_request
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -65,6 +66,13 @@ def opened(files):
 def test_every_contender_of_the_grids_is_known():
     on_gpus = {name for case in GPU_GRID for name in case.contenders}
     assert {*CONTENDERS, *PEERS, *on_gpus} == set(KINDS)
+
+
+def test_the_report_knows_every_contender_by_its_title_and_no_other():
+    assert set(report_contenders.CONTENDERS) == set(KINDS)
+    titles = [one.title for one in report_contenders.CONTENDERS.values()]
+    assert len(set(titles)) == len(titles)
+    assert set(PEERS) <= set(report_contenders.PEERS)
 
 
 @pytest.mark.parametrize("workload", [ROWS, PROMPTS, RAGGED], ids=lambda workload: workload.id)

@@ -6,7 +6,8 @@ import pytest
 from matplotlib.colors import to_hex
 from report_runs import CEILING, benchmark, compared, gpu_machine, machine, pair, run, save, words
 
-from gptloop.report import charts, compare
+from gptloop.report import charts
+from gptloop.report.contenders import CONTENDERS
 
 HOSTILE = r"a|b <x> $\frac{1}{0}$ & %"
 
@@ -227,5 +228,5 @@ def test_without_a_ceiling_nothing_is_marked(tmp_path):
 
 def test_known_contenders_have_colours_of_their_own():
     colours = charts.contender_colours(pd.DataFrame({"contender": ["torch", "new"]}))
-    assert set(compare._CONTENDERS) < set(colours)
+    assert set(CONTENDERS) < set(colours)
     assert len(set(colours.values())) == len(colours)

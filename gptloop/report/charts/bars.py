@@ -13,7 +13,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from gptloop.report import text
 from gptloop.report.charts.canvas import INK, NOTE_BOX, SMALL, add_title, left_out, new_figure, short, styled
 from gptloop.report.charts.palette import Colours
-from gptloop.report.compare import BASELINE, contender_rank
+from gptloop.report.compare import contender_rank
+from gptloop.report.contenders import BASELINE
 
 _LOG_FROM = 30.0  # the ratio of the longest bar to the shortest from which the short ones cannot be read
 # More would fill a dozen pages, and a legend that leaves no room for the bars.

@@ -25,7 +25,8 @@ from gptloop.report.charts.canvas import (
     styled,
 )
 from gptloop.report.charts.palette import Colours
-from gptloop.report.compare import BASELINE, CANDIDATE, contender_rank
+from gptloop.report.compare import contender_rank
+from gptloop.report.contenders import BASELINE, CANDIDATE
 from gptloop.report.run_file import CASE_FIELDS
 from gptloop.report.trend import LastingChange, Trend
 from gptloop.report.verdicts import percent_text

@@ -25,7 +25,7 @@ from gptloop.report.charts.canvas import (
     styled,
 )
 from gptloop.report.charts.palette import Colours
-from gptloop.report.compare import BASELINE, CANDIDATE
+from gptloop.report.contenders import BASELINE, CANDIDATE
 
 # lukalabs/onnx_gpt_loop, README (2022): RTX 3090, fp16, 64 candidates, 36 + 36 tokens.
 PUBLISHED_2022 = {"gpt2": 1.78, "gpt2-medium": 1.68, "gpt2-large": 1.49}
