@@ -27,6 +27,7 @@ from gptloop.report.statistics import unpaired_estimate
 from gptloop.report.text import commits_text
 from gptloop.report.verdict_text import verdicts_table, verdicts_text
 from gptloop.report.verdicts import (
+    CANNOT_JUDGE,
     FEWEST_ROUNDS,
     Floor,
     Quantity,
@@ -40,7 +41,6 @@ from gptloop.report.verdicts import (
 
 KIND = "baseline"
 SCHEMA = 1
-CANNOT_JUDGE = 2
 _ANOTHER_MACHINE = "another machine: informs, and is never gated"
 _LARGEST_FLOOR = 10  # a log-ratio: more than 20,000 times the time
 

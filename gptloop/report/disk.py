@@ -71,7 +71,7 @@ def _content(path: Path) -> bytes:
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files below a folder, each one whole or not at all, and none before all are on the disk.
+    """Write files below a folder, each one whole or not at all, and none before all are written beside their places.
 
     What writers left behind that were killed is removed.
 

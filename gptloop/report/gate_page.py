@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from gptloop.report.explanation_text import (
     MEMORY_HEADERS,
     OPERATOR_HEADERS,
@@ -17,6 +15,7 @@ from gptloop.report.explanation_text import (
     shape_cells,
 )
 from gptloop.report.mark import MARK
+from gptloop.report.template import open_template
 from gptloop.report.verdict_text import HEADERS, conclusion_text, verdict_cells
 from gptloop.report.verdicts import Quantity, Verdict
 
@@ -32,14 +31,7 @@ def gate_html(
         verdicts: Of both quantities.
         explanations: Of `explanation.explain`.
     """
-    environment = Environment(
-        loader=PackageLoader("gptloop.report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    return environment.get_template("gate.html").render(
+    return open_template("gate.html").render(
         mark=MARK,
         title=title,
         conclusion=conclusion_text(verdicts),

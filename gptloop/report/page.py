@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from gptloop.report import text
 from gptloop.report.charts.palette import contender_colours
@@ -25,6 +23,7 @@ from gptloop.report.definitions import DEFINITIONS
 from gptloop.report.page_section import machine_section
 from gptloop.report.results import newest_machine
 from gptloop.report.tables import SPEEDUP_HEADERS
+from gptloop.report.template import open_template
 from gptloop.report.trend import Trend
 from gptloop.report.trend_words import ALIGNMENT, CAPTION, HEADERS
 
@@ -68,7 +67,7 @@ def page_html(
     newest = newest_machine(compared)["machine"].iloc[0].slug
     all_runs = compared if history is None else history
     script = (files("gptloop.report") / "templates" / "report.js").read_text(encoding="utf-8")
-    template = _environment().get_template("report.html")
+    template = open_template("report.html")
     return template.render(
         machines=list(_sections(compared, all_runs, charts, trends, {newest: _gate(verdicts)})),
         newest=newest,
@@ -95,18 +94,6 @@ def _sections(
         yield machine_section(cases, history[history["fingerprint"] == name], charts, own, colours, gate.get(name))
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("gptloop.report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters |= {"percent": _percent, "code": _code}
-    return environment
-
-
 def _choices(compared: pd.DataFrame) -> dict[str, list[tuple[str, str]]]:
     """What the filter offers: values and words."""
     machines = {machine.slug: text.hardware_text(machine) for machine in compared["machine"]}
@@ -124,14 +111,3 @@ def _gate(verdicts: Sequence[Mapping[str, Any]] | None) -> str | None:
         return None
     counts = Counter(str(one["verdict"]) for one in verdicts)
     return f"Gate: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}."
-
-
-def _percent(fraction: float | None, *, signed: bool = False) -> str:
-    if fraction is None:
-        return text.DASH
-    return f"{fraction:{'+' if signed else ''}.1%}".replace("%", " %")
-
-
-def _code(words: str) -> Markup:
-    """Plain words whose `backticks` are code."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(words)))

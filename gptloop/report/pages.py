@@ -14,12 +14,7 @@ import pandas as pd
 from gptloop.report.disk import read_text, write_files
 from gptloop.report.errors import ReportError
 from gptloop.report.markdown import escape
-from gptloop.report.results import (
-    newest_machine,
-    other_machines_markdown,
-    records_markdown,
-    results_markdown,
-)
+from gptloop.report.results import newest_machine, other_machines_markdown, results_markdown
 from gptloop.report.text import hardware_text
 
 RESULTS, RECORDS = "results", "records"
@@ -42,15 +37,6 @@ def results_block(compared: pd.DataFrame, folder: Path, page: Path) -> str:
     alt = f"Speedup over the KV-cached PyTorch loop by model size, on {hardware_text(machine)}"
     parts = [f"![{escape(alt.translate(_NO_BRACKETS))}]({chart})", results_markdown(cases)]
     return "\n\n".join(filter(None, [*parts, other_machines_markdown(compared)]))
-
-
-def records_block(history: pd.DataFrame) -> str:
-    """The record table.
-
-    Args:
-        history: The frame of `compare.compare_cases`, of all runs.
-    """
-    return records_markdown(history)
 
 
 def with_block(page: Path, name: str, block: str) -> bytes:

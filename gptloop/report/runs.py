@@ -10,9 +10,7 @@ import pandas as pd
 
 from gptloop.report.errors import NotOursError, OtherSchemaError, ReportError
 from gptloop.report.folder import Say, run_files, say_nothing
-from gptloop.report.run_file import BOUNDS, CASE_FIELDS, STEP_COUNTS, rows_of_baseline, rows_of_run
-
-__all__ = ["BOUNDS", "CASE_FIELDS", "STEP_COUNTS", "newest_cases", "newest_machines", "read_run", "read_runs"]
+from gptloop.report.run_file import rows_of_baseline, rows_of_run
 
 MOST_MACHINES = 10  # each has five charts, a section and tables of its own
 
@@ -43,11 +41,11 @@ def read_runs(folder: Path, say: Say = say_nothing, *, of_one_schema: bool = Fal
         - `rounds_s`, `ttft_rounds_s`, `alone_rounds_s`: lists of raw rounds in seconds, the last one maybe empty;
         - `ttft_s`, `time_per_output_token_s` (or None), `tokens_per_s`, `load_s`, `peak_memory_bytes` (or None);
         - `parity_check`, `parity_rows`, `parity_excused_rows`;
-        - where they were measured, else None or an empty list: `ceiling_kind` (one of `BOUNDS`),
+        - where they were measured, else None or an empty list: `ceiling_kind` (one of `run_file.BOUNDS`),
           `ceiling_rounds_s` and `ceiling_ttft_rounds_s`, what bounds the contender's call and its first token,
           `products_rounds_s`, `all_products_rounds_s` and `bandwidth_rounds_s`, the bounds of which it is the highest;
           `early_tokens`, `early_rounds_s` and `early_time_per_output_token_s`, the call of so many new tokens;
-          `step_counts`, how often a decode step did what `STEP_COUNTS` names, by name;
+          `step_counts`, how often a decode step did what `run_file.STEP_COUNTS` names, by name;
           `own_passes_s` and `exchanged_passes_s`, of each round what `gptloop.report.placement` reads: seconds before
           and after the call.
 

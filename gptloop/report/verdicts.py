@@ -17,6 +17,7 @@ from gptloop.report.statistics import Estimate
 
 FEWEST_PROCESSES, MOST_PROCESSES = 3, 20  # of each side; 20 pairs take a quarter of an hour
 FEWEST_ROUNDS = 2
+CANNOT_JUDGE = 2  # an exit code
 
 
 class Value(enum.StrEnum):
@@ -165,7 +166,7 @@ def exit_code(verdicts: Iterable[Verdict]) -> int:
     values = {one.value for one in verdicts}
     if Value.REGRESSION in values:
         return 1
-    return 2 if not values or values & {Value.MISSING, Value.UNSTABLE} else 0
+    return CANNOT_JUDGE if not values or values & {Value.MISSING, Value.UNSTABLE} else 0
 
 
 def percent_text(effect: float) -> str:

@@ -17,7 +17,8 @@ from benchmarks.gpu.stages import Stages
 from benchmarks.machine import cuda
 from benchmarks.workloads import CANDIDATES
 from gptloop.reference.parity import ParityError
-from gptloop.report.runs import STEP_COUNTS, read_runs
+from gptloop.report.run_file import STEP_COUNTS
+from gptloop.report.runs import read_runs
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

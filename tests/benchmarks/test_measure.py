@@ -17,7 +17,7 @@ from benchmarks.measuring.rounds import time_rounds
 from benchmarks.test_speed import extra_info
 from benchmarks.workloads import Workload
 from gptloop.bench import memory
-from gptloop.report.runs import BOUNDS
+from gptloop.report.run_file import BOUNDS
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

@@ -11,7 +11,7 @@ from gptloop.report.command import main
 from gptloop.report.compare import compare_cases
 from gptloop.report.errors import ReportError
 from gptloop.report.notes import read_notes
-from gptloop.report.pages import RECORDS, RESULTS, records_block, results_block, with_block
+from gptloop.report.pages import RECORDS, RESULTS, results_block, with_block
 from gptloop.report.results import (
     MOST_OTHERS,
     MOST_ROWS,
@@ -54,7 +54,7 @@ def test_the_readme_says_what_the_committed_runs_say(committed):
 
 def test_the_record_says_what_the_committed_runs_say(committed):
     page = ROOT / "docs" / "speed.md"
-    assert with_block(page, RECORDS, records_block(committed[0])) == page.read_bytes(), f"stale: {AGAIN}"
+    assert with_block(page, RECORDS, records_markdown(committed[0])) == page.read_bytes(), f"stale: {AGAIN}"
 
 
 def test_the_committed_report_is_of_the_committed_runs(committed):

@@ -68,6 +68,13 @@ def test_a_dirty_checkout_makes_no_baseline(report, stored, capsys, source):
     assert report(None, UPDATE, against=stored) == 0
 
 
+def test_a_page_without_its_marks_leaves_the_baseline_as_it_was(report, stored, capsys, tmp_path):
+    (tmp_path / "page.md").write_text("# No marks\n")
+    assert report(None, UPDATE, "--readme", str(tmp_path / "page.md"), against=stored) == 2
+    assert "page.md: has 0 places for the results" in capsys.readouterr().err
+    assert not stored.exists()
+
+
 # Where nobody can tell
 
 
