@@ -35,7 +35,7 @@ class Journal:
 
     Raises:
         OSError: If it cannot be opened, or another process writes it.
-        ValueError: If it is no journal.
+        ValueError: If it is no journal, or damaged.
     """
 
     def __init__(self, output: Path):
@@ -44,12 +44,12 @@ class Journal:
         self.finished = self.errors = 0
         self._windows: dict[int, str] = {}  # the SHA-256 of each window that has a finished batch
         self._open: dict[int, set[int]] = {}  # the finished batches of windows that lack some
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._file = _open_locked(self.path)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OSError(f"another process is writing {self.path}") from error
-        self._read()
+            self._read()
+        except BaseException:
+            os.close(self._file)
+            raise
 
     def begin(self, facts: dict[str, Any]) -> None:
         """Say what is generated.
@@ -123,15 +123,17 @@ class Journal:
         """Learn what is finished, and cut off what was being written."""
         for entry in self._entries():
             if self.facts is None:
-                self.facts = entry.get("gptloop batch")
+                self.facts = entry.get("gptloop batch") if isinstance(entry, dict) else None
                 if not isinstance(self.facts, dict):
                     raise ValueError(f"{self.path} is no journal of gptloop batch")
             else:
-                window, number, of, sha256 = entry["window"]
-                self._count(window, number, of, sha256, entry["results"])
+                try:
+                    self._count(*entry["window"], entry["results"])
+                except (KeyError, TypeError, ValueError) as error:
+                    raise self._damaged(f"no batch: {shown(entry)}") from error
         os.ftruncate(self._file, self._whole)
 
-    def _entries(self) -> Iterator[dict[str, Any]]:
+    def _entries(self) -> Iterator[Any]:
         self._whole = 0  # bytes of whole lines
         with self.path.open("rb") as file:
             for line in file:
@@ -139,9 +141,13 @@ class Journal:
                     return
                 try:
                     yield json.loads(line)
-                except ValueError as error:
-                    raise ValueError(f"{self.path} is damaged at byte {self._whole}: {error}") from error
+                except (ValueError, RecursionError) as error:
+                    raise self._damaged(str(error)) from error
                 self._whole += len(line)
+
+    def _damaged(self, what: str) -> ValueError:
+        """The error of the line that is read."""
+        return ValueError(f"{self.path} is damaged at byte {self._whole}: {what}")
 
     def _count(self, window: int, number: int, of: int, sha256: str, results: list[Any]) -> None:
         self._windows[window] = sha256
@@ -164,3 +170,24 @@ class Journal:
                 os.ftruncate(self._file, end)
             words = f"cannot write {self.path}: {error.strerror}; started again, it goes on"
             raise OSError(error.errno, words) from error
+
+
+def _open_locked(path: Path) -> int:
+    """The descriptor of a file for this process alone, made if it is not there.
+
+    Raises:
+        OSError: If it cannot be opened, or another process has it.
+    """
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        with contextlib.ExitStack() as if_not_kept:
+            if_not_kept.callback(os.close, file)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise OSError(f"another process is writing {path}") from error
+            with contextlib.suppress(FileNotFoundError):
+                # Its owner may have removed it between the two calls: then the next one locks another file.
+                if os.path.samestat(os.fstat(file), path.stat()):
+                    if_not_kept.pop_all()
+                    return file
