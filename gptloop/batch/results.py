@@ -8,15 +8,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import typing
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from gptloop.batch.plan import Record
 from gptloop.batch.prompts import PARQUET, PARQUET_MISSING
 from gptloop.console import strict_json
-from gptloop.runtime.candidate import Candidate
 
 ROWS_OF_A_GROUP = 1024
 
@@ -54,12 +52,12 @@ def write(records: Iterable[Record], path: Path) -> None:
             unfinished.unlink(missing_ok=True)
 
 
-def _write_lines(records: Iterable[Record], file: typing.BinaryIO) -> None:
+def _write_lines(records: Iterable[Record], file: BinaryIO) -> None:
     for record in records:
         file.write(strict_json(record).encode() + b"\n")
 
 
-def _write_parquet(records: Iterable[Record], file: typing.BinaryIO) -> None:
+def _write_parquet(records: Iterable[Record], file: BinaryIO) -> None:
     import pyarrow as pa  # noqa: PLC0415  (an extra)
     import pyarrow.parquet as pq  # noqa: PLC0415
 
@@ -76,25 +74,19 @@ def _schema() -> Any:
     except ImportError as error:
         raise ValueError(PARQUET_MISSING) from error
     ids = pa.list_(pa.int64())
-    types = {str: pa.string(), float: pa.float64(), list[int]: ids}
-    candidate = [
-        (name, next(types[kind] for kind in _kinds(annotation) if kind in types))
-        for name, annotation in typing.get_type_hints(Candidate).items()
-    ]
+    candidate = {
+        "ids": ids,
+        "text": pa.string(),
+        "ended": pa.string(),
+        "logprob": pa.float64(),
+        "raw_logprob": pa.float64(),
+    }
     return pa.schema(
         {
             "prompt": pa.string(),
             "prompt_ids": ids,
             "seed": pa.int64(),
-            "candidates": pa.list_(pa.struct(candidate)),
+            "candidates": pa.list_(pa.struct(list(candidate.items()))),
             "error": pa.string(),
         }
     )
-
-
-def _kinds(annotation: Any) -> tuple[Any, ...]:
-    """The type of a value, or those that it may be of."""
-    arguments = typing.get_args(annotation)
-    if typing.get_origin(annotation) is typing.Literal:
-        return tuple(map(type, arguments))
-    return (annotation, *arguments)

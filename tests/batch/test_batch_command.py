@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gptloop.batch import journal, prompts
+from gptloop.batch import journal, prompts, results
+from gptloop.runtime.candidate import Candidate
 from gptloop.runtime.completer import Completer
 
 SETTINGS = ("--max-new-tokens", "5", "--temperature", "1.5", "-n", "3", "--window", "8", "--seed", "7", "--no-eos")
@@ -157,6 +158,13 @@ def test_parquet_in_and_out_have_what_lines_have(trained, source, batch, tmp_pat
         for row in pq.read_table(outputs[2]).to_pylist()
     ]
     assert found == records(outputs[0])
+
+
+def test_parquet_has_a_column_for_each_key_of_a_candidate(tmp_path):
+    pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    results.write([], tmp_path / "none.parquet")
+    candidates = pq.read_schema(tmp_path / "none.parquet").field("candidates").type.value_type
+    assert tuple(candidates.field(number).name for number in range(candidates.num_fields)) == Candidate._fields
 
 
 def test_a_parquet_file_without_prompts_is_refused(trained, batch, tmp_path):
