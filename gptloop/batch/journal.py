@@ -128,7 +128,8 @@ class Journal:
                     raise ValueError(f"{self.path} is no journal of gptloop batch")
             else:
                 try:
-                    self._count(*entry["window"], entry["results"])
+                    window, number, of, sha256 = entry["window"]
+                    self._count(window, number, of, sha256, entry["results"])
                 except (KeyError, TypeError, ValueError) as error:
                     raise self._damaged(f"no batch: {shown(entry)}") from error
         os.ftruncate(self._file, self._whole)
