@@ -5,7 +5,7 @@ Killed at any moment and started again, it goes on with the batches that the jou
 
 from __future__ import annotations
 
-import secrets
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +16,9 @@ from gptloop.batch.journal import Journal
 from gptloop.batch.plan import Batch, Planner, Record, Settings, generated
 from gptloop.batch.progress import Progress
 from gptloop.runtime import batches
-from gptloop.runtime.completer import Completer
+from gptloop.runtime.completer import Completer, fresh_seed
 from gptloop.runtime.request import SEED_MAX
-
-FRESH_SEEDS = 2**31  # short enough to type again, and within what every runtime takes
+from gptloop.values import whole_number
 
 # Makes the records of batches, in any order; has a second argument to say something to whoever watches.
 Workers = Callable[[Iterator[Batch], Callable[[str], None]], Iterator[tuple[Batch, list[Record]]]]
@@ -42,7 +41,7 @@ def run(
     seed: int | None,
     sampling: dict[str, Any],
     truncate: bool = False,
-    window: int = 1024,
+    window: int = prompts.WINDOW,
     strict: bool = False,
 ) -> Summary:
     """Generate for every prompt of a file; the output is there when all of it is.
@@ -66,13 +65,10 @@ def run(
     """
     results.check_output(output)
     total = prompts.count(source)
-    journal = Journal(output)
-    try:
+    with contextlib.closing(Journal(output)) as journal:
         if output.exists() and journal.facts is None:
             raise FileExistsError(f"{output} exists already: remove it, or give another")
-        seed = _seed(seed, journal)
-        if seed + total - 1 > SEED_MAX:
-            raise ValueError(f"seed must be at most 2^63 - {total} for {total} prompts, got {seed}")
+        seed = _seed(seed, journal, total)
         settings = Settings(seed, sampling, truncate, window)
         planner = Planner(completer, settings)
         journal.begin(_facts(completer, settings, total))
@@ -83,8 +79,6 @@ def run(
                 progress.add(len(records))
         results.write(journal.records(), output)
         journal.remove()
-    finally:
-        journal.close()
     return Summary(journal.finished, journal.errors, seed)
 
 
@@ -98,10 +92,16 @@ def here(completer: Completer, sampling: dict[str, Any]) -> Workers:
     return work
 
 
-def _seed(given: int | None, journal: Journal) -> int:
+def _seed(given: int | None, journal: Journal, total: int) -> int:
     if given is not None:
-        return given
-    return secrets.randbelow(FRESH_SEEDS) if journal.facts is None else int(journal.facts["seed"])
+        seed = given
+    elif journal.facts is None:
+        seed = fresh_seed()
+    else:
+        seed = whole_number(f"the seed in {journal.path}", journal.facts.get("seed"), 0)
+    if seed + total - 1 > SEED_MAX:
+        raise ValueError(f"seed must be at most 2^63 - {total} for {total} prompts, got {seed}")
+    return seed
 
 
 def _facts(completer: Completer, settings: Settings, total: int) -> dict[str, Any]:

@@ -9,29 +9,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gptloop import names
-from gptloop.cli.generate import SETTINGS, add_ends, add_sampling, stop_texts
+from gptloop.batch.prompts import WINDOW
+from gptloop.cli.options import SETTINGS, add_device, add_ends, add_file, add_sampling, hinted, stop_texts
 from gptloop.ending import ended_by
+from gptloop.runtime.refusals import NoTokenizerError
 from gptloop.values import whole_number
 
 if TYPE_CHECKING:
     from gptloop.batch.run import Workers
     from gptloop.runtime.completer import Completer
 
-WINDOW = 1024
 ANY = ""  # the cluster that Ray finds, or one of this machine
 
 
 def add_batch(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     add = parser.add_argument
-    add("file", type=Path, metavar="FILE", help="the .onnx file that gptloop export wrote")
+    add_file(parser)
     add("source", type=Path, metavar="PROMPTS", help='JSONL, {"prompt": TEXT} or {"ids": [1, 2, 3]} a line; or Parquet')
     add("-o", "--output", type=Path, required=True, metavar="OUT", help="the results, as JSONL or Parquet by its name")
     add("--strict", action="store_true", help="end at the first prompt with an error, instead of recording it")
     add("--truncate", choices=("left",), help="cut the start off a prompt that is too long, instead of an error")
     add("--window", type=int, default=WINDOW, metavar="N", help=f"prompts that are sorted together (default: {WINDOW})")
-    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (default: auto)")
-    add("--threads", type=int, help="threads of one product (default: ONNX Runtime's choice)")
+    add_device(parser)
     ray = parser.add_argument_group("many machines")
     ray.add_argument("--ray", nargs="?", const=ANY, metavar="ADDRESS", help="run on a Ray cluster (default: any found)")
     ray.add_argument("--workers", type=int, metavar="N", help="with --ray (default: one for each machine)")
@@ -58,7 +58,8 @@ def run(options: argparse.Namespace) -> None:
     if options.stop:
         sampling["stop"] = stop_texts(options)
     sampling["eos_token_id"] = [] if options.no_eos else completer.eos_token_ids
-    with ended_by(signal.SIGTERM):
+    hint = f': "ids" instead of "prompt" in {options.source}'
+    with ended_by(signal.SIGTERM), hinted(NoTokenizerError, hint):
         summary = run_batches(
             completer,
             options.source,

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
+from gptloop.cli.options import add_device, add_file
 from gptloop.console import printable, strict_json
 
 
 def add_bench(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     add = parser.add_argument
-    add("file", type=Path, metavar="FILE", help="the .onnx file that gptloop export wrote")
+    add_file(parser)
     # By another name than the texts of other commands.
     add("--prompts", dest="prompt_count", type=int, metavar="B", help="time this many prompts only")
     add("-n", "--num-return-sequences", type=int, metavar="R", help="time this many candidates of a prompt only")
     add("--prompt-len", type=int, metavar="P", help="tokens of a prompt (default: 36 and 512)")
     add("--max-new-tokens", type=int, metavar="N", help="new tokens of a row (default: 36)")
-    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (default: auto)")
-    add("--threads", type=int, help="threads of one product (default: ONNX Runtime's choice)")
+    add_device(parser)
     add("--budget", type=float, default=60.0, metavar="SECONDS", help="how long it may take (default: 60)")
     add("--json", action="store_true", help="print one JSON object, too, on the last line")
     parser.set_defaults(run=run)

@@ -6,12 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
+from gptloop.cli.options import add_file, hinted
 from gptloop.console import strict_json
+from gptloop.runtime.refusals import NoTokenizerError
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    parser.add_argument("file", type=Path, metavar="FILE", help="the .onnx file that gptloop export wrote")
+    add_file(parser)
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--text", type=Path, metavar="FILE", help="a text in UTF-8, for the tokenizer beside the model")
     given.add_argument("--ids", type=Path, metavar="FILE", help="token ids, separated by spaces, commas or lines")
@@ -28,7 +30,8 @@ def run(options: argparse.Namespace) -> None:
     from gptloop.reference.evaluate import evaluate, render, source_of  # noqa: PLC0415
     from gptloop.reference.texts import read_ids, read_text  # noqa: PLC0415
 
-    ids = read_ids(options.ids) if options.ids else read_text(options.file, options.text)
+    with hinted(NoTokenizerError, ": --ids FILE"):
+        ids = read_ids(options.ids) if options.ids else read_text(options.file, options.text)
     source = options.source or source_of(options.file)
     evaluation = evaluate(options.file, source, ids, options.window or 0)
     errors = by_layer.errors_by_layer(options.file, source, ids) if options.by_layer else []

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from gptloop import names
 from gptloop.model_file import read_model
+from gptloop.runtime.refusals import NoTokenizerError
 from gptloop.runtime.tokenizer import open_tokenizer
 
 
@@ -22,12 +23,13 @@ def read_text(path: str | Path, text: Path) -> npt.NDArray[np.int64]:
 
     Raises:
         FileNotFoundError: If any of these files does not exist.
-        ValueError: If the model has no tokenizer, or the text is no UTF-8.
+        NoTokenizerError: If the model has no tokenizer, a ValueError.
+        ValueError: If the text is no UTF-8.
     """
     path = Path(path)
     metadata = read_model(path).metadata
     if names.META_TOKENIZER not in metadata:
-        raise ValueError(f"{path} has no tokenizer and takes token ids instead of text: --ids FILE")
+        raise NoTokenizerError(f"{path} has no tokenizer and takes token ids instead of text")
     return text_ids(open_tokenizer(path.with_name(metadata[names.META_TOKENIZER])), text)
 
 

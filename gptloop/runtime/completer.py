@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import secrets
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from gptloop.runtime import batches
 from gptloop.runtime.candidate import Candidate, Ending
 from gptloop.runtime.memory import check_results
 from gptloop.runtime.onnx_loop import OnnxLoop
+from gptloop.runtime.refusals import NoTokenizerError, PromptTooLongError
 from gptloop.runtime.request import CANDIDATES_MAX
 from gptloop.runtime.run import Deadline
 from gptloop.runtime.stop_text import StopTexts
@@ -34,12 +36,11 @@ class Completer:
         eos_token_ids: The model's end of text; none where the configuration's is outside the vocabulary, as the default
             is for a small one, and -1 often for none. Likewise `bos_token_ids`, what text starts from where there is
             none yet.
-        stop_texts: What finds stop texts, given a tuple of them: `_stop_texts`, whose last result is kept.
     """
 
     def __init__(self, loop: OnnxLoop):
         self.loop = loop
-        self.stop_texts = functools.lru_cache(maxsize=1)(self._stop_texts)  # of the texts of one run of calls
+        self._stop_texts: tuple[tuple[str, ...], StopTexts | None] = (), None  # of the calls before
         config = json.loads(loop.metadata[names.META_CONFIG])
         self.eos_token_ids, self.bos_token_ids = (
             [token for token in _as_list(config.get(name)) if 0 <= token < config["vocab_size"]]
@@ -51,12 +52,13 @@ class Completer:
         """The tokenizer that was exported with the model.
 
         Raises:
-            ValueError: If there was none, or its file is truncated.
+            NoTokenizerError: If there was none, a ValueError.
+            ValueError: If its file is truncated.
             FileNotFoundError: If its file is gone.
         """
         path = self.loop.path
         if names.META_TOKENIZER not in self.loop.metadata:
-            raise ValueError(f"{path} has no tokenizer and takes token ids instead of text: --ids 1,2,3")
+            raise NoTokenizerError(f"{path} has no tokenizer and takes token ids instead of text")
         return open_tokenizer(path.with_name(self.loop.metadata[names.META_TOKENIZER]))
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -86,7 +88,7 @@ class Completer:
         *,
         seed: int,
         num_return_sequences: int = 1,
-        eos_token_ids: Sequence[int] = (),
+        eos_token_id: Sequence[int] = (),
         stop: Sequence[str] = (),
         decode: bool = True,
         timeout_s: float | None = None,
@@ -100,7 +102,7 @@ class Completer:
             prompts: Token ids, at least one each.
             seed: Of the first prompt; the next has seed + 1, and so on.
             num_return_sequences: Candidates of each prompt.
-            eos_token_ids: What ends a candidate.
+            eos_token_id: What ends a candidate.
             stop: Texts that end a candidate, too.
             decode: Whether the candidates' text is wanted.
             timeout_s: Seconds after which the generation is ended, from its first batch on.
@@ -108,19 +110,12 @@ class Completer:
 
         Raises:
             TimeoutError: If the time was up, when the next candidates are asked for.
-            ValueError: As `OnnxLoop.generate`, for any of the prompts, before the first is generated. What one of
-                several prompts is to blame for names its number. Or if a stop text is empty, or there are any without
-                a tokenizer.
+            ValueError: As `check`, for any of the prompts, before the first is generated. What one of several prompts
+                is to blame for names its number. Or if a stop text is empty, or there are any without a tokenizer.
         """
         deadline = Deadline(timeout_s)
-        settings |= {"num_return_sequences": num_return_sequences, "eos_token_id": eos_token_ids, "stop": tuple(stop)}
-        self.check_settings(seed=seed, **settings)
-        for number, ids in enumerate(prompts, 1):
-            try:
-                self.check(ids, seed=seed + number - 1, **settings)
-            except ValueError as error:
-                blamed = f"prompt {number}: " if len(prompts) > 1 else ""
-                raise ValueError(f"{blamed}{error}") from error
+        settings |= {"num_return_sequences": num_return_sequences, "eos_token_id": eos_token_id, "stop": tuple(stop)}
+        self._check_prompts(prompts, seed, settings)
         if decode:
             _ = self.tokenizer  # raises now or never
 
@@ -133,8 +128,8 @@ class Completer:
         cut = batches.length_sorted(lengths, candidates=num_return_sequences, new_tokens=new_tokens)
         return batches.in_input_order(cut, complete_batch)
 
-    def _stop_texts(self, stop: tuple[str, ...]) -> StopTexts | None:
-        """What finds these texts, as `stop_texts`; None where there are none.
+    def stop_texts(self, stop: Sequence[str]) -> StopTexts | None:
+        """What finds these texts, kept for the next call with the same; None where there are none.
 
         Raises:
             ValueError: If a text is empty, or there are any without a tokenizer.
@@ -143,26 +138,33 @@ class Completer:
             return None
         if names.META_TOKENIZER not in self.loop.metadata:
             raise ValueError(f"{self.loop.path} has no tokenizer, without which no stop text can be found")
-        return StopTexts(stop, self.tokenizer, self.loop.bounds.vocab_size)
+        texts, kept = tuple(stop), self._stop_texts
+        if kept[0] != texts:
+            kept = self._stop_texts = texts, StopTexts(texts, self.tokenizer, self.loop.bounds.vocab_size)
+        return kept[1]
 
     def check_settings(self, *, seed: int, stop: Sequence[str] = (), **settings: Any) -> None:
         """Refuse what `complete_at_once` would refuse for any prompt; raises as that."""
-        self.stop_texts(tuple(stop))
+        self.stop_texts(stop)
         self.loop.check([[0]], seed=seed, **self._turn(settings))
 
     def check(self, ids: Sequence[int], *, seed: int, stop: Sequence[str] = (), **settings: Any) -> None:
         """Refuse a prompt that `complete_at_once` would refuse, with settings that are right in themselves.
 
         Raises:
-            ValueError: As `OnnxLoop.generate`.
+            PromptTooLongError: If it is too long, and what `truncate_left` leaves of it is right; a ValueError.
+            ValueError: As `OnnxLoop.generate`, of anything else.
         """
         del stop  # of which no prompt has anything wrong
+        settings = {"seed": seed, **self._turn(settings)}
         try:
-            self.loop.check([ids], seed=seed, **self._turn(settings))
+            self.loop.check([ids], **settings)
         except ValueError as error:
-            cut = self.truncate_left([ids], settings["max_new_tokens"])
-            hint = " (--truncate left cuts it)" if len(cut[0]) < len(ids) else ""
-            raise ValueError(f"{error}{hint}") from error
+            (cut,) = self.truncate_left([ids], settings["max_new_tokens"])
+            if len(cut) == len(ids):
+                raise
+            self.loop.check([cut], **settings)
+            raise PromptTooLongError(str(error)) from error
 
     def complete_at_once(
         self,
@@ -194,7 +196,7 @@ class Completer:
             ValueError: As `OnnxLoop.generate`, or as `stop_texts`.
         """
         input_ids, attention_mask = batches.left_padded(prompts, padded_length)
-        texts = self.stop_texts(tuple(stop))
+        texts = self.stop_texts(stop)
         ending = Ending(eos_token_id, self.tokenizer if decode else None, texts)
         if texts and texts.sequences:
             settings["stop_sequences"] = texts.sequences
@@ -221,6 +223,16 @@ class Completer:
         room = self.loop.bounds.n_positions - max_new_tokens
         return [ids[-room:] if room > 0 else ids for ids in prompts]
 
+    def _check_prompts(self, prompts: Sequence[Sequence[int]], seed: int, settings: dict[str, Any]) -> None:
+        self.check_settings(seed=seed, **settings)
+        for number, ids in enumerate(prompts, 1):
+            try:
+                self.check(ids, seed=seed + number - 1, **settings)
+            except ValueError as error:
+                if len(prompts) > 1:
+                    error.args = (f"prompt {number}: {error}",)
+                raise
+
     def _turn(self, settings: dict[str, Any]) -> dict[str, Any]:
         """The last turn of a prompt's candidates, which has their highest numbers."""
         R = whole_number("num_return_sequences", settings["num_return_sequences"], 1, CANDIDATES_MAX)
@@ -231,3 +243,8 @@ class Completer:
 
 def _as_list(ids: int | list[int] | None) -> list[int]:
     return [ids] if isinstance(ids, int) else ids or []
+
+
+def fresh_seed() -> int:
+    """A seed for who gives none: short enough to type again, and within what every runtime takes."""
+    return secrets.randbelow(2**31)

@@ -113,7 +113,7 @@ def test_a_prompt_that_is_too_long_is_an_error_and_may_be_cut(trained, batch, tm
     source.write_text(json.dumps({"ids": trained.ids[:61]}) + "\n" + json.dumps({"prompt": "half \ud83d"}) + "\n")
     assert "2 of them with an error" in batch(trained.path, source, "-o", output, *SETTINGS)[1]
     long, half = records(output)
-    assert long["error"].endswith("= 66 is above the model's n_positions 64 (--truncate left cuts it)")
+    assert long["error"].endswith("= 66 is above the model's n_positions 64")
     assert half["error"] == "prompt is no text: U+D83D at 6 is half a character"
     assert "1 of them with an error" in batch(trained.path, source, "-o", cut, *SETTINGS, "--truncate", "left")[1]
     assert records(cut)[0]["prompt_ids"] == trained.ids[2:61]
@@ -202,6 +202,12 @@ def test_what_is_wrong_is_one_line(trained, source, batch, tmp_path, options, wo
     assert err.count("\n") == 1
     assert not (tmp_path / "out.jsonl").exists()
     assert "--strict" in options or [path.name for path in tmp_path.iterdir()] == ["prompts.jsonl"]
+
+
+def test_text_without_a_tokenizer_is_an_error_that_names_the_way_out(tiny, source, batch, tmp_path):
+    code, err = batch(tiny.path, source, "-o", tmp_path / "out.jsonl")
+    words = f'{tiny.path} has no tokenizer and takes token ids instead of text: "ids" instead of "prompt" in {source}'
+    assert (code, err) == (2, f"gptloop: error: {words}\n")
 
 
 def test_a_file_that_is_there_is_not_written_over(trained, source, batch, tmp_path):

@@ -151,6 +151,15 @@ def test_it_remembers_a_fresh_seed(undisturbed, batch, tmp_path, monkeypatch):
     assert not journal.exists()
 
 
+@pytest.mark.parametrize("seed", ["", '"seed": "x"'], ids=["none", "a word"])
+def test_a_journal_without_a_seed_is_one_line(undisturbed, batch, tmp_path, seed):
+    output = tmp_path / "results.jsonl"
+    journal = output.with_name(output.name + SUFFIX)
+    journal.write_text(f'{{"gptloop batch": {{{seed}}}}}\n')
+    err = batch(undisturbed.model, undisturbed.source, "-o", output)[1]
+    assert err.startswith(f"gptloop: error: the seed in {journal} must be an integer, got ")
+
+
 def test_strict_stops_before_the_window_of_an_error_and_goes_on_when_it_is_mended(undisturbed, batch, tmp_path):
     source, output = tmp_path / "prompts.jsonl", tmp_path / "results.jsonl"
     lines = [line for line in undisturbed.source.read_bytes().splitlines() if b'"ids": [' in line][:9]

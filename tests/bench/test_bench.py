@@ -8,6 +8,7 @@ import pytest
 from command_line import error_of, text_of
 
 from gptloop import export
+from gptloop.bench import measure, table
 from gptloop.bench.measure import bench
 from gptloop.bench.result import Timing
 from gptloop.bench.table import render
@@ -28,6 +29,14 @@ def run_bench(capsys):
         return (*capsys.readouterr(), code)
 
     return run
+
+
+def test_the_command_has_the_budget_of_the_call(monkeypatch):
+    given = {}
+    monkeypatch.setattr(measure, "bench", lambda _, **options: given.update(options))
+    monkeypatch.setattr(table, "render", lambda _: "")
+    assert main(["bench", "model.onnx"]) == 0
+    assert given["budget_s"] == measure.BUDGET_S
 
 
 def test_the_last_line_is_json_of_numbers_that_fit_each_other(tiny, run_bench):

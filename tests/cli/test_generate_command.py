@@ -56,6 +56,12 @@ def test_a_prompt_that_is_too_long_is_named_and_may_be_cut(trained, run):
     assert [found[0]["prompt_ids"], found[2]["prompt_ids"]] == [completion["prompt_ids"] for completion in plain]
 
 
+def test_what_no_cut_would_mend_names_no_cut(trained, run):
+    """Too long, and its last token is none of the model's."""
+    error = error_of(run(trained.path, "--ids", "1," * 60 + "384", "--seed", 1))
+    assert error == "gptloop: error: input_ids must be within 0..383 (vocab_size 384), got 384\n"
+
+
 def test_what_no_prompt_is_to_blame_for_names_none(trained, run):
     assert "error: top_k must be within 0..384" in error_of(run(trained.path, "a", "b", "--top-k", 385))
     assert "error: prompt_len" in error_of(run(trained.path, "a", "b", "--max-new-tokens", 64, "--truncate", "left"))

@@ -1,5 +1,8 @@
 """`gptloop generate`: text in, text out, the same text as Hugging Face's."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -149,6 +152,28 @@ def test_a_model_may_have_several_ends_of_text(tiny_model, run, tmp_path):
 
 
 # Python
+
+
+def test_a_model_that_is_let_go_leaves_the_memory_at_once(trained):
+    """Without the garbage collector, which would come when it likes."""
+    loop = OnnxLoop(trained.path)
+    completer = Completer(loop)
+    assert len(list(completer.complete([[1, 2]], seed=1, max_new_tokens=2, stop=["th"], eos_token_id=[0]))) == 1
+    gone = weakref.ref(loop)
+    gc.disable()
+    try:
+        del loop, completer
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_stop_texts_are_kept_for_the_next_call_with_the_same(trained):
+    completer = Completer(trained.onnx)
+    kept = completer.stop_texts(["th", "."])
+    assert completer.stop_texts([]) is None
+    assert completer.stop_texts(("th", ".")) is kept
+    assert completer.stop_texts(["th"]) is not kept
 
 
 def test_prompts_are_padded_on_the_left():

@@ -56,7 +56,7 @@ def test_the_beginning_of_a_stop_text_is_held_back(trained, completer):
 def test_the_pieces_are_what_complete_returns(completer, block, stop):
     (prompt,) = completer.encode([PROMPT])
     call = {"max_new_tokens": 30, "temperature": 0.8, "num_return_sequences": 3, "stop": stop}
-    (expected,) = completer.complete([prompt], seed=3, eos_token_ids=completer.eos_token_ids, **call)
+    (expected,) = completer.complete([prompt], seed=3, eos_token_id=completer.eos_token_ids, **call)
     texts, ends = [""] * 3, [None] * 3
     for candidate, text, ended in stream_text(
         completer, prompt, seed=3, eos_token_ids=completer.eos_token_ids, block=block, **call

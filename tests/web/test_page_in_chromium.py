@@ -104,7 +104,7 @@ def assert_pythons(found: list[dict], path: Path, prompt: str, **settings) -> No
     """Tokens, text and log-probabilities are those of `gptloop generate`."""
     completer = Completer(OnnxLoop(path, device="cpu", threads=1))
     ends = completer.eos_token_ids
-    (expected,) = completer.complete([completer.encode_one("prompt", prompt)], eos_token_ids=ends, **settings)
+    (expected,) = completer.complete([completer.encode_one("prompt", prompt)], eos_token_id=ends, **settings)
     assert [one["text"] for one in found] == [candidate.text for candidate in expected]
     for one, candidate in zip(found, expected, strict=True):
         facts = candidate.facts()
