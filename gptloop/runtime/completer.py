@@ -246,5 +246,5 @@ def _as_list(ids: int | list[int] | None) -> list[int]:
 
 
 def fresh_seed() -> int:
-    """A seed for who gives none: short enough to type again, and within what every runtime takes."""
+    """A seed for a call without one: short enough to type again, and within what every runtime takes."""
     return secrets.randbelow(2**31)
