@@ -22,7 +22,7 @@ from gptloop.runtime.huge_pages import on_huge_pages
 
 
 class Apart:
-    """What a function loads, elsewhere, until this object is closed.
+    """What a function loads, elsewhere, until this object is closed; nothing is left if loading fails.
 
     Args:
         load: A function of a module, or a class.
@@ -37,9 +37,21 @@ class Apart:
         context = multiprocessing.get_context("spawn")
         self._pipe, there = context.Pipe()
         self._process = context.Process(target=_serve, args=(there, load, arguments, huge_pages), daemon=True)
-        self._process.start()
-        there.close()
-        self._answer()
+        with contextlib.ExitStack() as unless_loaded:
+            unless_loaded.callback(self._pipe.close)
+            with there:
+                self._process.start()
+            unless_loaded.push(self)
+            self._answer()
+            unless_loaded.pop_all()
+
+    def __enter__(self) -> Apart:
+        return self
+
+    def __exit__(self, raised: type[BaseException] | None, *_: object) -> None:
+        if raised:
+            self._process.kill()  # rather than wait until it has finished what it was asked for
+        self.close()
 
     @property
     def pid(self) -> int | None:

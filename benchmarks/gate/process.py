@@ -25,16 +25,26 @@ class Process:
     """
 
     def __init__(self, tree: Path, worker: Path = WORKER):
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (`close` closes it)
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", str(worker)],  # -P: the worker's own folder is not the tree's
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            cwd=tree,
-            env=os.environ | {"PYTHONPATH": str(tree)},
-        )
+        with contextlib.ExitStack() as unless_started:
+            self._errors = unless_started.enter_context(tempfile.TemporaryFile("w+"))
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", str(worker)],  # -P: the worker's own folder is not the tree's
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                text=True,
+                cwd=tree,
+                env=os.environ | {"PYTHONPATH": str(tree)},
+            )
+            unless_started.pop_all()  # `close` closes it
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, raised: type[BaseException] | None, *_: object) -> None:
+        if raised:
+            self.kill()  # rather than wait until it has finished what it was asked for
+        self.close()
 
     @property
     def pid(self) -> int:
@@ -76,8 +86,8 @@ class Process:
 @contextlib.contextmanager
 def processes(trees: Mapping[str, Path], worker: Path = WORKER) -> Iterator[dict[str, Process]]:
     """A fresh process of each tree, ended on leaving."""
-    started = {name: Process(tree, worker) for name, tree in trees.items()}
-    try:
+    with contextlib.ExitStack() as stack:
+        started = {name: stack.enter_context(Process(tree, worker)) for name, tree in trees.items()}
         for process in started.values():
             process.send("hello")
         for name, process in started.items():
@@ -85,10 +95,3 @@ def processes(trees: Mapping[str, Path], worker: Path = WORKER) -> Iterator[dict
             if not Path(answer.get("gptloop", "")).resolve().is_relative_to(trees[name].resolve()):
                 raise RuntimeError(f"{name}: gptloop of {trees[name]} was expected, got {answer}")
         yield started
-    except BaseException:
-        for process in started.values():
-            process.kill()  # rather than wait until it has finished what it was asked for
-        raise
-    finally:
-        for process in started.values():
-            process.close()

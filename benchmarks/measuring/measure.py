@@ -5,6 +5,7 @@ Knows the order of the parts; nothing of pytest or of how a run is stored.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import time
@@ -67,24 +68,22 @@ def measure(
 
 def _measure_together(setting: Setting, results: Mapping[str, Measurement]) -> None:
     """All that is measured in this process, into the results."""
-    loaded = _load(setting, results)
-    check_parity(setting, loaded, results)
-    passed = {name: contender for name, contender in loaded.items() if results[name].passed}
-    time_rounds(setting, passed, results, _ceiling(setting, passed))
-    if setting.device == "cuda" and setting.case.ceiling:
-        setting.say("the GPU's bandwidth and rate")
-        for name in passed:
-            rounds, precision = len(results[name].rounds_s), results[name].precision
-            results[name].floors = gpu_ceiling.floors(setting.config, setting.case.workload, precision, rounds)
-    if setting.case.traced:
-        trace_step(setting, passed, results)
-    for contender in loaded.values():
-        if isinstance(contender, Apart):
-            contender.close()
+    with contextlib.ExitStack() as stack:
+        loaded = _load(setting, results, stack)
+        check_parity(setting, loaded, results)
+        passed = {name: contender for name, contender in loaded.items() if results[name].passed}
+        time_rounds(setting, passed, results, _ceiling(setting, passed))
+        if setting.device == "cuda" and setting.case.ceiling:
+            setting.say("the GPU's bandwidth and rate")
+            for name in passed:
+                rounds, precision = len(results[name].rounds_s), results[name].precision
+                results[name].floors = gpu_ceiling.floors(setting.config, setting.case.workload, precision, rounds)
+        if setting.case.traced:
+            trace_step(setting, passed, results)
 
 
-def _load(setting: Setting, results: Mapping[str, Measurement]) -> dict[str, Contender]:
-    """The contenders that can run here; the others' results say why not."""
+def _load(setting: Setting, results: Mapping[str, Measurement], stack: contextlib.ExitStack) -> dict[str, Contender]:
+    """The contenders that can run here; the others' results say why not. The stack ends those apart."""
     loaded: dict[str, Contender] = {}
     for name, result in results.items():
         setting.say(f"loading {name}")
@@ -95,6 +94,8 @@ def _load(setting: Setting, results: Mapping[str, Measurement]) -> dict[str, Con
                 start, used_bytes = time.perf_counter(), cuda.used_bytes(setting.device)
                 loaded[name] = load(name, setting.files, device=setting.device, threads=setting.threads)
                 result.load_s = time.perf_counter() - start
+                if isinstance(contender := loaded[name], Apart):
+                    stack.enter_context(contender)
             result.device_bytes = cuda.growth(used_bytes, setting.device)
             result.precision = getattr(loaded[name], "precision", result.precision)
         except AbsentError as error:

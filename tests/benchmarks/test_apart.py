@@ -3,6 +3,7 @@
 import os
 
 import numpy as np
+import psutil
 import pytest
 from counts import Counts
 
@@ -42,3 +43,22 @@ def test_an_error_that_cannot_cross_the_pipe_is_told_in_words():
 def test_what_loading_raises_apart_is_raised_here():
     with pytest.raises(AbsentError, match="-1 is below 0"):
         Apart(Counts, -1, huge_pages=False)
+
+
+def left():
+    """This process's children and its sockets, of which a pipe of multiprocessing is two."""
+    process = psutil.Process()
+    return process.children(), process.net_connections("unix")
+
+
+def test_what_loading_raises_leaves_no_process_and_no_pipe():
+    """Nor what cannot even be sent to a process."""
+    Apart(Counts, 3, huge_pages=False).close()  # starts what multiprocessing keeps
+    before = left()
+    with pytest.raises(AbsentError) as refused:
+        Apart(Counts, -1, huge_pages=False)
+    with pytest.raises(Exception, match="pickle") as unsent:
+        Apart(Counts, lambda: 3, huge_pages=False)
+    assert left() == before, "while the errors are held, with the frames they came from"
+    assert refused
+    assert unsent

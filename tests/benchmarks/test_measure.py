@@ -7,10 +7,13 @@ import statistics
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
+from counts import Counts
 
 from benchmarks.cases import Case
 from benchmarks.contenders import AbsentError
+from benchmarks.contenders.apart import Apart
 from benchmarks.measuring.measure import measure
 from benchmarks.measuring.measurement import Measurement, Setting
 from benchmarks.measuring.rounds import time_rounds
@@ -57,6 +60,10 @@ def test_a_case_is_measured_whole(tiny, files, monkeypatch):
     assert "ceiling_kind" not in info["torch"]
 
 
+def apart():
+    return Apart(Counts, 3, huge_pages=False)
+
+
 def test_the_first_tokens_are_called_for_three_times_beside_each_whole_call(monkeypatch):
     """Of each round, the mean; the contender here takes a second for each token."""
     now, calls = [0.0], []
@@ -89,3 +96,27 @@ def test_an_absent_contender_is_told_apart_and_the_others_are_measured(tiny, fil
     assert found["torch_compiled"].absent == "no compiler"
     assert not found["torch_compiled"].rounds_s
     assert found["onnx"].rounds_s
+
+
+@pytest.mark.parametrize(
+    "fails",
+    [
+        "benchmarks.contenders.onnx_loop.load",
+        "benchmarks.measuring.measure.check_parity",
+        "benchmarks.measuring.measure.time_rounds",
+        "benchmarks.measuring.measure.trace_step",
+    ],
+)
+def test_whatever_fails_no_process_is_left_beside_the_next_case(tiny, files, monkeypatch, fails):
+    def fail(*_, **__):
+        raise RuntimeError("out of memory")
+
+    loaded = []
+    monkeypatch.setattr("benchmarks.contenders.torch_tiled.load", lambda *_, **__: loaded.append(apart()) or loaded[0])
+    monkeypatch.setattr(fails, fail)
+    names = ("torch", "torch_tiled", "onnx")
+    case = Case("tiny", ROWS, rounds=1, alone_rounds=0, contenders=names, traced=True)
+    with pytest.raises(RuntimeError, match="out of memory") as raised:
+        measure(case, names, files, tiny.model.config, device="cpu", threads=1, say=lambda _: None)
+    assert not psutil.pid_exists(loaded[0].pid), "while the error is held, with the frames it came from"
+    assert raised

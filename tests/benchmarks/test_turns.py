@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from benchmarks.command.checkout import ROOT
@@ -138,3 +139,13 @@ def test_a_comparison_that_is_given_up_does_not_wait_for_what_its_processes_are_
     with pytest.raises(KeyboardInterrupt):
         give_up()
     assert time.monotonic() - start < 50
+
+
+def test_a_process_that_cannot_be_started_leaves_none_of_those_before_it(tmp_path):
+    process = psutil.Process()
+    before = process.num_fds(), process.children()
+    trees = {"base": fake_tree(tmp_path / "base", ""), "change": tmp_path / "missing"}
+    with pytest.raises(FileNotFoundError) as raised, processes(trees):
+        pytest.fail("one of them has no folder")
+    assert (process.num_fds(), process.children()) == before, "while the error is held, with the frames it came from"
+    assert raised
