@@ -24,6 +24,7 @@ from gptloop.values import number, whole_number
 
 BUDGET_S, BUDGET_MIN_S = 60.0, 3.0
 SIZE_MAX = 8192  # prompts are drawn before they are checked
+SIZES = ("prompts", "num_return_sequences", "prompt_len", "max_new_tokens")
 MOST_ROUNDS = 15
 MEMORY_S = 2.0  # to get a buffer and to find out how to read it
 SLOWER = 1.2  # a round may take so much longer than the longest one before it
@@ -38,7 +39,10 @@ def bench(
     threads: int | None = None,
     budget_s: float = BUDGET_S,
     say: Say = lambda _: None,
-    **sizes: int | None,
+    prompts: int | None = None,
+    num_return_sequences: int | None = None,
+    prompt_len: int | None = None,
+    max_new_tokens: int | None = None,
 ) -> Result:
     """Measure how fast a model file generates here, within a budget.
 
@@ -48,18 +52,18 @@ def bench(
         threads: Likewise.
         budget_s: Seconds that it may take. A workload that does not fit in is left out.
         say: Told what is being done.
-        **sizes: prompts, num_return_sequences, prompt_len and max_new_tokens, as
-            `gptloop.bench.workload.workloads` takes them.
+        prompts: As `gptloop.bench.workload.workloads`; likewise the other sizes.
+        num_return_sequences: Likewise.
+        prompt_len: Likewise.
+        max_new_tokens: Likewise.
 
     Raises:
         FileNotFoundError: As `gptloop.OnnxLoop`.
         ValueError: Likewise; or if a size or the budget is out of its bounds, the model cannot do a call that was asked
             for, or the budget has no room for any workload.
     """
-    most = threading.TIMEOUT_MAX
-    within = f"from {BUDGET_MIN_S:g} to {most:.0f} seconds"
-    budget = Budget(number("budget_s", budget_s, within, lambda x: BUDGET_MIN_S <= x <= most))
-    given = {name: whole_number(name, size, 1, SIZE_MAX) for name, size in sizes.items() if size is not None}
+    budget = _budget(budget_s)
+    given = _given(prompts, num_return_sequences, prompt_len, max_new_tokens)
     say(f"opening {path}")
     start = time.perf_counter()
     loop = OnnxLoop(path, device=device, threads=threads)
@@ -85,6 +89,18 @@ def bench(
         budget_s=budget.seconds,
         elapsed_s=budget.used_s,
     )
+
+
+def _budget(budget_s: float) -> Budget:
+    most = threading.TIMEOUT_MAX
+    within = f"from {BUDGET_MIN_S:g} to {most:.0f} seconds"
+    return Budget(number("budget_s", budget_s, within, lambda x: BUDGET_MIN_S <= x <= most))
+
+
+def _given(*sizes: int | None) -> dict[str, int]:
+    """Those of a workload's sizes that were asked for, by name, checked."""
+    named = zip(SIZES, sizes, strict=True)
+    return {name: whole_number(name, size, 1, SIZE_MAX) for name, size in named if size is not None}
 
 
 def _arms(loop: OnnxLoop, given: Mapping[str, int]) -> list[Arm]:

@@ -5,7 +5,6 @@ Knows memory and a model file's tensors; not what is computed.
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import time
@@ -41,7 +40,7 @@ def usable_cores() -> int:
 
 
 class MemoryRead:
-    """Reading memory as fast as so many threads can.
+    """Reading memory as fast as so many threads can: threads and buffer are given back with this object.
 
     Args:
         threads: How many.
@@ -59,9 +58,8 @@ class MemoryRead:
         self.rounds_s.append(_least_s(self._read) / BUFFER_BYTES)
 
 
-@functools.cache
 def fastest_read(threads: int) -> Callable[[], object]:
-    """A reduction of a large buffer: of several, the fastest one here. Found once in a process."""
+    """A reduction of a large buffer: of several, the fastest one here."""
     with on_huge_pages():
         buffer = np.ones(BUFFER_BYTES // 8, np.int64)
     pool = ThreadPoolExecutor(threads, "memory-read")  # numpy lets go of the interpreter's lock meanwhile

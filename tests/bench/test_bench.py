@@ -87,6 +87,11 @@ def test_one_new_token_has_no_time_per_output_token(tiny):
     assert "2 prompts, 32 + 1 tokens" in render(result)
 
 
+def test_a_size_that_there_is_not_is_refused_before_the_file_is_opened():
+    with pytest.raises(TypeError, match=r"bench\(\) got an unexpected keyword argument 'prompt'"):
+        bench("no-such.onnx", prompt=3)
+
+
 def test_a_model_with_room_for_it_gets_a_long_prompt():
     assert [w.title for w in workloads(1024)] == [
         "one row, 36 + 36 tokens",

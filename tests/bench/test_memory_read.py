@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -51,3 +53,20 @@ def test_all_of_the_buffer_is_read_by_as_many_threads_as_asked_for(monkeypatch):
     monkeypatch.setattr(np, "array_split", lambda *a: read.append(real(*a)) or read[-1])
     memory.MemoryRead(3)()
     assert all(len(parts) == 3 and sum(part.nbytes for part in parts) == 1 << 22 for parts in read)
+
+
+def test_the_buffer_and_its_threads_end_with_their_use(monkeypatch):
+    made = []
+    real = np.ones
+    monkeypatch.setattr(np, "ones", lambda *a: made.append(real(*a)) or made[-1])
+    read = memory.MemoryRead(2)
+    read()
+    buffer = weakref.ref(made.pop())
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("memory-read")]
+    assert buffer() is not None
+    assert threads
+    del read
+    for thread in threads:
+        thread.join(timeout=60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert buffer() is None
