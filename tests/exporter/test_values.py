@@ -9,6 +9,7 @@ from exported_files import export
 from safetensors.torch import load_file, save_file
 
 from gptloop.cli import main
+from gptloop.exporter.exported import read_exported
 from gptloop.exporter.int8 import quantize
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -91,8 +92,15 @@ def test_the_command_line_says_it_in_one_line(folder, tmp_path, capsys):
 
 
 def test_the_largest_number_of_a_precision_is_exported(folder, tmp_path):
-    for value, precision in ((65519.0, "fp16"), (3.38e38, "bf16"), (3.4e38, "fp32"), (3.4e38, "int8")):
-        export(folder("transformer.ln_f.bias", value), tmp_path / "model.onnx", precision=precision)
+    """As the nearest number that the precision has."""
+    for value, precision, name, stored in (
+        (65519.0, "fp16", "ln_f.bias", 65504.0),
+        (3.38e38, "bf16", "ln_f.bias", float(torch.tensor(3.38e38).bfloat16())),
+        (3.4e38, "fp32", "ln_f.bias", float(np.float32(3.4e38))),
+        (3.4e38, "int8", "ln_f.channels.bias", float(np.float32(3.4e38))),
+    ):
+        path = export(folder("transformer.ln_f.bias", value), tmp_path / "model.onnx", precision=precision)
+        assert float(read_exported(path).tensors[name].numpy().flat[-1]) == stored
 
 
 def test_a_query_is_judged_as_it_is_stored(folder, tmp_path):
