@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks import machine
 from benchmarks.command.checkout import ROOT, worktree
-from benchmarks.command.ending import run, say_after, whole
+from benchmarks.command.ending import say_after, whole
 from benchmarks.command.scratch import scratch
 from benchmarks.gate.judge import judge_pairs
 from benchmarks.gate.options import add_judging
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 if the first bad commit was found, else 2; never 1, which says that there is a regression here.
     """
-    return run("benchmarks.bisect", lambda: _bisect(_parser().parse_args(argv)))
+    return _bisect(_parser().parse_args(argv))
 
 
 def bisect(good: str, bad: str, judge: Judge, say: Say) -> tuple[str | None, str]:

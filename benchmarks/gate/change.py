@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks import machine
 from benchmarks.command.checkout import ROOT, worktree
-from benchmarks.command.ending import run, say_after, whole
+from benchmarks.command.ending import say_after, whole
 from benchmarks.gate.comparison import compare
 from benchmarks.gate.options import add_judging
 from benchmarks.gate.outputs import Outputs
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    return run("benchmarks.change", lambda: _change(_parser().parse_args(argv)))
+    return _change(_parser().parse_args(argv))
 
 
 def _change(options: argparse.Namespace) -> int:

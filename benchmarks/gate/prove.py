@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks import machine
 from benchmarks.command.checkout import ROOT, commit_info
-from benchmarks.command.ending import run, say_after, whole
+from benchmarks.command.ending import say_after, whole
 from benchmarks.command.scratch import scratch
 from benchmarks.gate.change import ROUNDS
 from benchmarks.gate.comparison import REPORTS
@@ -47,13 +47,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure what is missing, judge, write the page, print the result.
 
     Returns:
-        0, or 2 where nothing could be measured or judged.
+        0.
+
+    Raises:
+        RuntimeError: If nothing can be measured or judged.
+        ValueError: Likewise.
     """
     parser = _parser()
     options = parser.parse_args(argv)
     if options.processes and options.test_pairs < options.processes:
         parser.error(f"a suite run of {options.processes} pairs is drawn from the test pairs, got {options.test_pairs}")
-    return run("benchmarks.prove", lambda: _prove(options))
+    return _prove(options)
 
 
 def _prove(options: argparse.Namespace) -> int:

@@ -29,6 +29,7 @@ def files(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Files:
 @pytest.fixture
 def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs the gate's command on pairs that are given, not measured, as many goes as it asks for."""
+    from benchmarks.command.ending import run  # noqa: PLC0415
     from benchmarks.gate import change, comparison  # noqa: PLC0415
 
     def call(*goes, lacking=None, peak=PEAK, options=()) -> int:
@@ -43,7 +44,7 @@ def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         (tmp_path / "b.toml").write_text(call.budgets)
         where = ["--budgets", tmp_path / "b.toml", "--output", tmp_path / call.output, "--calibrations", tmp_path]
         how = ["--processes", str(count), *options] if count else options
-        return change.main(["--base", "HEAD", *map(str, where), *how])
+        return run("benchmarks.change", lambda: change.main(["--base", "HEAD", *map(str, where), *how]))
 
     call.step, call.output, call.budgets = "step.md", "out.json", BUDGETS
     return call

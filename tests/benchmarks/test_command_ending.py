@@ -2,13 +2,13 @@
 
 import argparse
 import os
+import runpy
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from benchmarks import change, prove
 from benchmarks.command.ending import run, whole
 from benchmarks.gate import change as gate_change
 from benchmarks.gate import prove as gate_prove
@@ -168,14 +168,31 @@ def test_every_command_ends_with_2_for_what_it_did_not_expect(command, arguments
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("benchmarks.machine.facts", surprise)
     monkeypatch.setattr(gpu_run, "run_all", surprise)
-    assert command.main(arguments) == 2
+    assert run("command", lambda: command.main(arguments)) == 2
     assert "unexpected KeyError: 'brand_raw'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [change, prove])
-def test_what_is_not_installed_is_no_verdict(command, monkeypatch, capsys):
-    name = command.__name__.rpartition(".")[2]
-    monkeypatch.setitem(sys.modules, f"benchmarks.gate.{name}", None)
-    monkeypatch.delattr(f"benchmarks.gate.{name}")
-    assert run(f"benchmarks.{name}", command.main) == 2
-    assert "unexpected ModuleNotFoundError" in capsys.readouterr().err
+COMMANDS = {
+    "benchmarks.change": "benchmarks.gate.change",
+    "benchmarks.prove": "benchmarks.gate.prove",
+    "benchmarks.bisect": "benchmarks.gate.bisect",
+    "benchmarks.gpu": "benchmarks.gpu.run",
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_starts_what_does_its_work(command, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [command, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(command, run_name="__main__")
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: python -m {command} ")
+
+
+@pytest.mark.parametrize(("command", "module"), COMMANDS.items())
+def test_what_is_not_installed_is_no_verdict(command, module, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(command, run_name="__main__")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"{command}: error: unexpected ModuleNotFoundError: ")

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import machine
 from benchmarks.command.checkout import ROOT
+from benchmarks.command.ending import run
 from benchmarks.gate import proof as counted
 from benchmarks.gate import proof_page, prove
 from gptloop.report.budgets import read_budgets
@@ -134,7 +135,8 @@ def command(tmp_path, monkeypatch, budgets):
     def command(*options: str) -> int:
         fixed = {"--budgets": budgets.path, "--output": tmp_path / "proof-x.json", "--page": page}
         few = ["--calibration-pairs", "6", "--test-pairs", "6", *options]
-        return prove.main([*(str(x) for item in fixed.items() for x in item), *few])
+        arguments = [*(str(x) for item in fixed.items() for x in item), *few]
+        return run("benchmarks.prove", lambda: prove.main(arguments))
 
     command.cut_after, command.measured, command.page, command.saved = -1, measured, page, tmp_path / "proof-x.json"
     return command
