@@ -6,17 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config
 
 from benchmarks.cases import BASELINE
 from benchmarks.contenders import Tokens, arguments, prompt_ids
 from benchmarks.gate.process import Process, processes
 from benchmarks.gate.work import PRECISIONS, SIDES, Files, GatedCase, Work
 from benchmarks.measuring.measurement import Say
+from benchmarks.tiny import tiny_model
 from gptloop import TorchLoop
 from gptloop.checkpoint.seeded import random_model
+from gptloop.reference.bounds import ParityError, check_quality
 from gptloop.reference.evaluate import evaluate
-from gptloop.reference.parity import Judge, ParityError, check_quality
+from gptloop.reference.parity import Judge
 from gptloop.runtime.request import check_request
 
 
@@ -101,13 +103,3 @@ def _disparity(files: Files, case: GatedCase, tokens: Mapping[str, Mapping[str, 
     except ParityError as error:
         return f"the {side} generates other tokens than the PyTorch loop, so it has no time: {error}"
     return None
-
-
-def tiny_model() -> GPT2LMHeadModel:
-    import torch  # noqa: PLC0415
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        sizes = {"n_layer": 2, "n_head": 2, "n_embd": 32, "n_positions": 72, "vocab_size": 257}
-        config = GPT2Config.from_dict({**sizes, "bos_token_id": None, "eos_token_id": None})
-        return GPT2LMHeadModel(config).eval()

@@ -6,18 +6,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import GPT2Config, GPT2LMHeadModel
-
 from benchmarks.cases import GPU_GRID, Case
 from benchmarks.contenders import Files
+from benchmarks.tiny import tiny_model
 from benchmarks.workloads import Workload
 from gptloop.checkpoint.seeded import random_model
 
 # Seconds to make, load and measure a case of a size, and to get a contender ready; guesses.
 NEEDS_S = {"gpt2": 40, "gpt2-medium": 60, "gpt2-large": 100, "tiny": 1}
 READY_S = {"torch_compiled": 40, "onnx_unrolled": 60}
-TINY: dict[str, Any] = {"n_layer": 2, "n_head": 4, "n_embd": 32, "vocab_size": 97, "n_positions": 64}
 SMALL: dict[str, Any] = {"prompt_len": 8, "max_new_tokens": 6, "top_k": 5}
 
 
@@ -68,13 +65,6 @@ class Sizes:
             model = tiny_model() if size == "tiny" else random_model(size)
             model.save_pretrained(checkpoint)
         return Files.of(size, self._folder, checkpoint, "random, seed 0")
-
-
-def tiny_model() -> GPT2LMHeadModel:
-    """A model for rehearsals."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return GPT2LMHeadModel(GPT2Config(**TINY, bos_token_id=None, eos_token_id=None)).eval()
 
 
 def needs_s(case: Case) -> float:

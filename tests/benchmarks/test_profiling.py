@@ -110,7 +110,7 @@ def test_of_a_regression_on_purpose_the_culprit_is_named(tmp_path, tiny_checkpoi
 
 @pytest.fixture(scope="module")
 def tiny_checkpoint(tmp_path_factory):
-    from benchmarks.gate.prepare import tiny_model  # noqa: PLC0415  (torch, for these tests alone)
+    from benchmarks.tiny import tiny_model  # noqa: PLC0415  (torch, for these tests alone)
 
     folder = tmp_path_factory.mktemp("tiny") / "checkpoint"
     tiny_model().save_pretrained(folder)
