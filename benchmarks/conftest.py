@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from pytest_benchmark.fixture import BenchmarkFixture
 from transformers import GPT2Config
 
 from benchmarks import machine
@@ -23,7 +24,6 @@ from benchmarks.command.checkout import ROOT, saved_commit_info
 from benchmarks.contenders import KINDS, Files
 from benchmarks.measuring.measure import measure
 from benchmarks.measuring.measurement import Measurement, Say
-from benchmarks.test_speed import NOT_MEASURED
 from gptloop import export
 from gptloop.checkpoint.hub import download
 from gptloop.checkpoint.seeded import random_model
@@ -31,6 +31,10 @@ from gptloop.report.checkout import SAFE, settings_in_environment
 from gptloop.values import shown
 
 COMMIT = pytest.StashKey[dict[str, Any]]()
+NOT_MEASURED = (
+    "nothing is measured: pytest-benchmark is off, by --benchmark-disable or because pytest-xdist (-n) runs tests "
+    "beside each other, where each slows the others"
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -124,6 +128,12 @@ def pytest_benchmark_compare_machine_info() -> Generator[None, Any, Any]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if any(NOT_MEASURED in str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])):
         terminalreporter.write_line(f"gptloop: {NOT_MEASURED}", yellow=True)
+
+
+@pytest.fixture(autouse=True)
+def skipped_where_nothing_is_measured(benchmark: BenchmarkFixture) -> None:
+    if benchmark.disabled:
+        pytest.skip(NOT_MEASURED)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from benchmarks.cases import Case
 from benchmarks.command.checkout import ROOT, saved_commit_info
 from benchmarks.gpu.stages import write_json
 from benchmarks.measuring.measurement import Measurement
-from benchmarks.test_speed import extra_info
+from benchmarks.measuring.saved import extra_info
 from gptloop.reference.parity import Parity
 
 

@@ -24,8 +24,8 @@ Times = Mapping[str, list[float]]
 
 
 @dataclass(frozen=True)
-class Floor:
-    """What a call cannot be faster than, in seconds, one of each per round.
+class LowerBound:
+    """On a call's time, in seconds, one of each per round.
 
     Attributes:
         rounds_s: The whole call.
@@ -36,8 +36,10 @@ class Floor:
     ttft_rounds_s: list[float]
 
 
-def floors(products: Floor, attention: Floor, memory: MemoryRead, *, pass_bytes: int, passes: int) -> dict[str, Floor]:
-    """The floors of a call, by kind: its products with weights, all its products, its weights' way from memory.
+def lower_bounds(
+    products: LowerBound, attention: LowerBound, memory: MemoryRead, *, pass_bytes: int, passes: int
+) -> dict[str, LowerBound]:
+    """On the time of a call, by kind: its products with weights, all its products, its weights' way from memory.
 
     Args:
         products: As measured, like what follows.
@@ -49,16 +51,16 @@ def floors(products: Floor, attention: Floor, memory: MemoryRead, *, pass_bytes:
     reads_s = [byte_s * pass_bytes for byte_s in memory.rounds_s[-len(products.rounds_s) :]]
     return {
         "products": products,
-        "all_products": Floor(
+        "all_products": LowerBound(
             [sum(pair) for pair in zip(products.rounds_s, attention.rounds_s, strict=True)],
             [sum(pair) for pair in zip(products.ttft_rounds_s, attention.ttft_rounds_s, strict=True)],
         ),
-        "bandwidth": Floor([read_s * passes for read_s in reads_s], reads_s),
+        "bandwidth": LowerBound([read_s * passes for read_s in reads_s], reads_s),
     }
 
 
 class Ceiling:
-    """What is timed beside a case's contenders on the CPU, and the floors made of it.
+    """What is timed beside a case's contenders on the CPU, and the lower bounds made of it.
 
     Args:
         exported: The files whose products are timed, by contender.
@@ -81,13 +83,13 @@ class Ceiling:
         """What is timed beside the call for one token."""
         return {name: call.prefill for name, call in self._calls().items()}
 
-    def floors(self, name: str, whole_s: Times, first_s: Times) -> dict[str, Floor]:
-        """A contender's floors, by kind, from the times of both; none for one whose products were not timed."""
+    def lower_bounds(self, name: str, whole_s: Times, first_s: Times) -> dict[str, LowerBound]:
+        """On a contender's time, by kind, from the times of both; none for one whose products were not timed."""
         if name not in self._products:
             return {}
-        own, attention = (Floor(whole_s[arm], first_s[arm]) for arm in (_arm(name), ATTENTION))
+        own, attention = (LowerBound(whole_s[arm], first_s[arm]) for arm in (_arm(name), ATTENTION))
         pass_bytes = self._products[name].pass_bytes
-        return floors(own, attention, self._memory, pass_bytes=pass_bytes, passes=self._passes)
+        return lower_bounds(own, attention, self._memory, pass_bytes=pass_bytes, passes=self._passes)
 
     def _calls(self) -> dict[str, Call]:
         return {**{_arm(name): products for name, products in self._products.items()}, ATTENTION: self._attention}

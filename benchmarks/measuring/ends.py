@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.contenders import Contender, Tokens
 from benchmarks.workloads import Workload
-from gptloop.reference.parity import ParityError
+from gptloop.reference.bounds import ParityError
 
 ORDERS = 10_000  # about every second one will do: of 246 ids among 288 tokens, few come back
 

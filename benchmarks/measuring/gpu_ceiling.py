@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.machine import cuda
-from benchmarks.measuring.ceiling import Floor
+from benchmarks.measuring.ceiling import LowerBound
 from benchmarks.workloads import Workload
 
 VALUE_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
 
 
-def floors(
+def lower_bounds(
     config: Any, workload: Workload, precision: str, rounds: int, device: str = "cuda", **sizes: int
-) -> dict[str, Floor]:
-    """What a call cannot be faster than, by kind: its products, and its weights' way from memory.
+) -> dict[str, LowerBound]:
+    """On the time of a call, by kind: its products, and its weights' way from memory.
 
     Args:
         config: The size's GPT2Config.
@@ -37,6 +37,6 @@ def floors(
     step_s = 2 * (block_values + head_values) * S / rate
     read_s = VALUE_BYTES[precision] * (block_values + head_values) / bandwidth
     return {
-        "products": Floor([prefill_s + steps * step_s] * rounds, [prefill_s] * rounds),
-        "bandwidth": Floor([(steps + 1) * read_s] * rounds, [read_s] * rounds),
+        "products": LowerBound([prefill_s + steps * step_s] * rounds, [prefill_s] * rounds),
+        "bandwidth": LowerBound([(steps + 1) * read_s] * rounds, [read_s] * rounds),
     }

@@ -77,7 +77,8 @@ def _measure_together(setting: Setting, results: Mapping[str, Measurement]) -> N
             setting.say("the GPU's bandwidth and rate")
             for name in passed:
                 rounds, precision = len(results[name].rounds_s), results[name].precision
-                results[name].floors = gpu_ceiling.floors(setting.config, setting.case.workload, precision, rounds)
+                bounds = gpu_ceiling.lower_bounds(setting.config, setting.case.workload, precision, rounds)
+                results[name].lower_bounds = bounds
         if setting.case.traced:
             trace_step(setting, passed, results)
 

@@ -10,9 +10,10 @@ from benchmarks.cases import Case
 from benchmarks.contenders import Files, Tokens
 from benchmarks.machine.cores import CorePass
 from benchmarks.machine.cuda_trace import Counts
-from benchmarks.measuring.ceiling import Floor
+from benchmarks.measuring.ceiling import LowerBound
 from benchmarks.workloads import Workload
-from gptloop.reference.parity import Parity, ParityError
+from gptloop.reference.bounds import ParityError
+from gptloop.reference.parity import Parity
 
 Say = Callable[[str], None]
 
@@ -56,7 +57,7 @@ class Measurement:
         early_rounds_s: The same call with the case's `early_tokens`, if it has any, next to the whole call of the same
             round: the mean of several.
         cores: Where the cores were right before and right after the whole call, for each round.
-        floors: What the call cannot be faster than, by kind, where the case asks for it.
+        lower_bounds: On the time of the call, by kind, where the case asks for it.
         step: What a decode step makes a GPU do, where the case asks for it.
         precision: In which the contender runs.
         eos_token_ids: What ends its rows, where the case's rows end early.
@@ -74,7 +75,7 @@ class Measurement:
     ttft_rounds_s: list[float] = field(default_factory=list)
     early_rounds_s: list[float] = field(default_factory=list)
     cores: list[tuple[CorePass, CorePass]] = field(default_factory=list)
-    floors: dict[str, Floor] = field(default_factory=dict)
+    lower_bounds: dict[str, LowerBound] = field(default_factory=dict)
     step: Counts | None = None
     precision: str = "fp32"
     eos_token_ids: tuple[int, ...] = ()

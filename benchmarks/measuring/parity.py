@@ -15,8 +15,9 @@ from benchmarks.machine import cuda
 from benchmarks.measuring.ends import check_ends, ending
 from benchmarks.measuring.measurement import Measurement, Setting
 from benchmarks.workloads import Workload
+from gptloop.reference.bounds import ParityError, check_quality
 from gptloop.reference.evaluate import Evaluation, compare, evaluate
-from gptloop.reference.parity import Judge, Parity, ParityError, check_quality
+from gptloop.reference.parity import Judge, Parity
 from gptloop.runtime.request import check_request
 
 

@@ -54,7 +54,7 @@ def time_rounds(
         result = results[name]
         result.rounds_s, result.ttft_rounds_s, result.cores = times[name], ttft[name], cores[name]
         result.early_rounds_s = [calls_s / EARLY_CALLS for calls_s in times.get(_early_arm(name), [])]
-        result.floors = ceiling.floors(name, times, ttft) if ceiling else {}
+        result.lower_bounds = ceiling.lower_bounds(name, times, ttft) if ceiling else {}
         setting.say(f"{name}: median {statistics.median(result.rounds_s):.3f} s")
 
 

@@ -1,4 +1,4 @@
-"""What bounds a call: the products that are timed are those of the model, and the floors are made of them."""
+"""What bounds a call: the products that are timed are those of the model, and the lower bounds are made of them."""
 
 from __future__ import annotations
 
@@ -102,14 +102,14 @@ def test_attentions_products_are_those_of_queries_and_keys(tiny):
         np.testing.assert_allclose(found[f"y.block.probs.{layer}"], context, rtol=1e-4, atol=1e-5)
 
 
-def test_the_floor_of_a_call_is_its_products_and_its_weights_way(tiny, monkeypatch):
+def test_the_lower_bounds_of_a_call_are_its_products_and_its_weights_way(tiny, monkeypatch):
     """By hand, for a machine of 1 GB/s and 1 GFLOP/s."""
     monkeypatch.setattr(cuda, "flops_per_s", lambda *_: 1e9)
     monkeypatch.setattr(cuda, "bandwidth_bytes_per_s", lambda *_: 1e9)
     block, head = 2 * 12 * 32 * 32, 32 * 97
     for workload, prompts, rows in ((ONE_ROW, 1, 1), (CANDIDATES, 1, 64)):
-        floors = gpu_ceiling.floors(tiny.model.config, workload, "fp16", rounds=3)
+        bounds = gpu_ceiling.lower_bounds(tiny.model.config, workload, "fp16", rounds=3)
         prefill_s = 2 * (block * 36 * prompts + head * prompts) / 1e9
-        assert floors["products"].ttft_rounds_s == pytest.approx([prefill_s] * 3)
-        assert floors["products"].rounds_s == pytest.approx([prefill_s + 35 * 2 * (block + head) * rows / 1e9] * 3)
-        assert floors["bandwidth"].rounds_s == pytest.approx([36 * 2 * (block + head) / 1e9] * 3)
+        assert bounds["products"].ttft_rounds_s == pytest.approx([prefill_s] * 3)
+        assert bounds["products"].rounds_s == pytest.approx([prefill_s + 35 * 2 * (block + head) * rows / 1e9] * 3)
+        assert bounds["bandwidth"].rounds_s == pytest.approx([36 * 2 * (block + head) / 1e9] * 3)

@@ -15,8 +15,9 @@ from benchmarks.cases import CONTENDERS, GPU_GRID, PEERS, grid
 from benchmarks.contenders import KINDS, AbsentError, Files
 from benchmarks.workloads import Workload
 from gptloop import export
+from gptloop.reference.bounds import ParityError, check_quality
 from gptloop.reference.evaluate import compare, evaluate
-from gptloop.reference.parity import Judge, ParityError, check_quality
+from gptloop.reference.parity import Judge
 from gptloop.report import contenders as report_contenders
 from gptloop.runtime.request import check_request
 

@@ -11,9 +11,9 @@ import pytest
 from benchmarks.cases import Case
 from benchmarks.measuring.ends import check_ends, ending, row_lengths
 from benchmarks.measuring.measure import measure
-from benchmarks.test_speed import extra_info
+from benchmarks.measuring.saved import extra_info
 from benchmarks.workloads import ENDING, Workload
-from gptloop.reference.parity import BOUNDS, ParityError
+from gptloop.reference.bounds import BOUNDS, ParityError
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

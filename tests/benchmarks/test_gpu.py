@@ -16,7 +16,7 @@ from benchmarks.gpu import checks, run
 from benchmarks.gpu.stages import Stages
 from benchmarks.machine import cuda
 from benchmarks.workloads import CANDIDATES
-from gptloop.reference.parity import ParityError
+from gptloop.reference.bounds import ParityError
 from gptloop.report.run_file import STEP_COUNTS
 from gptloop.report.runs import read_runs
 

@@ -17,7 +17,7 @@ from benchmarks.contenders.apart import Apart
 from benchmarks.measuring.measure import measure
 from benchmarks.measuring.measurement import Measurement, Setting
 from benchmarks.measuring.rounds import time_rounds
-from benchmarks.test_speed import extra_info
+from benchmarks.measuring.saved import extra_info
 from benchmarks.workloads import Workload
 from gptloop.bench import memory
 from gptloop.report.run_file import BOUNDS
@@ -28,14 +28,12 @@ ROWS = Workload("1x2", "2 candidates", prompts=1, num_return_sequences=2, prompt
 
 
 def test_a_case_is_measured_whole(tiny, files, monkeypatch):
-    """Loading, parity, rounds, floors, the early tokens, and each contender alone in a process of its own."""
+    """Loading, parity, rounds, lower bounds, the early tokens, and each contender alone in a process of its own."""
     monkeypatch.setattr(memory, "BUFFER_BYTES", 1 << 20)
-    memory.fastest_read.cache_clear()
     names = ("torch", "onnx")
     case = Case("tiny", ROWS, rounds=3, alone_rounds=1, contenders=names, ceiling=True, early_tokens=3)
     said = []
     found = measure(case, names, files, tiny.model.config, device="cpu", threads=1, say=said.append)
-    memory.fastest_read.cache_clear()
     # Next to each other, so that a machine that gets slower does not look like a text that gets longer.
     order = "torch, torch's first tokens, onnx, onnx's first tokens, onnx products, attention's products, memory"
     assert f"3 interleaved rounds of {ROWS.max_new_tokens} new tokens: {order}" in said
