@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gptloop.cli.options import SETTINGS, add_device, add_ends, add_file, add_sampling, hinted, stop_texts, token_ids
@@ -14,6 +14,7 @@ from gptloop.runtime.refusals import NoTokenizerError, PromptTooLongError
 
 if TYPE_CHECKING:
     from gptloop.runtime.candidate import Candidate
+    from gptloop.runtime.completer import Completer
     from gptloop.runtime.text_stream import Piece
 
 
@@ -53,9 +54,7 @@ def run(options: argparse.Namespace) -> None:
 
     if bool(options.prompts) == bool(options.ids):
         raise ValueError("give either texts (- for those on standard input) or token ids (--ids 1,2,3)")
-    texts = list(_texts(options.prompts))
-    if options.prompts and not texts:
-        raise ValueError("no prompts: standard input is empty")
+    texts = _texts(options.prompts)
     loop = OnnxLoop(
         options.file,
         device=options.device,
@@ -64,10 +63,7 @@ def run(options: argparse.Namespace) -> None:
         huge_pages=options.huge_pages,
     )
     completer = Completer(loop)
-    with hinted(NoTokenizerError, ": --ids 1,2,3"):
-        prompts = options.ids or completer.encode(texts)
-    if options.truncate:
-        prompts = completer.truncate_left(prompts, options.max_new_tokens)
+    prompts = _encoded(completer, texts, options)
     seed = fresh_seed() if options.seed is None else options.seed
     ends = () if options.no_eos else completer.eos_token_ids
     call = {
@@ -90,6 +86,12 @@ def run(options: argparse.Namespace) -> None:
         _print_streams(streams, call.get("num_return_sequences", 1), options)
     else:
         _print_completions(completions, prompts, texts, seed, options)
+
+
+def _encoded(completer: Completer, texts: list[str], options: argparse.Namespace) -> Sequence[Sequence[int]]:
+    with hinted(NoTokenizerError, ": --ids 1,2,3"):
+        prompts = options.ids or completer.encode(texts)
+    return completer.truncate_left(prompts, options.max_new_tokens) if options.truncate else prompts
 
 
 def _print_completions(
@@ -119,12 +121,13 @@ def _print_streams(streams: Sequence[Iterable[Piece]], candidates: int, options:
             print_by_line(pieces, number, raw=raw)
 
 
-def _texts(prompts: list[str]) -> Iterator[str]:
+def _texts(prompts: list[str]) -> list[str]:
+    texts: list[str] = []
     for number, prompt in enumerate(prompts, 1):
-        if prompt == "-":
-            yield from lines_of_stdin()
-        else:
-            yield text_of_argument(f"prompt {number}", prompt)
+        texts += lines_of_stdin() if prompt == "-" else [text_of_argument(f"prompt {number}", prompt)]
+    if prompts and not texts:
+        raise ValueError("no prompts: standard input is empty")
+    return texts
 
 
 def _print_text(index: int, candidates: Sequence[Candidate], texts: list[str], *, raw: bool) -> None:
