@@ -28,14 +28,16 @@ def scratch(kind: str) -> Iterator[Path]:
     """
     remove_abandoned()
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}-"))
-    lock = os.open(folder / f"{LOCK}.new", os.O_CREAT | os.O_RDWR | os.O_EXCL, 0o600)
+    lock = None
     try:
+        lock = os.open(folder / f"{LOCK}.new", os.O_CREAT | os.O_RDWR | os.O_EXCL, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
         os.rename(folder / f"{LOCK}.new", folder / LOCK)  # nobody sees it before it is locked
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # what resists, the next command tries again
-        os.close(lock)
+        if lock is not None:
+            os.close(lock)
 
 
 def remove_abandoned() -> None:

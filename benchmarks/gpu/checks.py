@@ -24,7 +24,8 @@ from benchmarks.machine.cuda_trace import Event, count, kernel_summary, trace_st
 from benchmarks.workloads import Workload
 from gptloop import OnnxLoop, TorchLoop
 from gptloop.checkpoint.checkpoint import TORCH_TYPES
-from gptloop.reference.parity import Judge, ParityError, check_closeness
+from gptloop.reference.bounds import ParityError, check_closeness
+from gptloop.reference.parity import Judge
 from gptloop.report import write_files
 from gptloop.runtime.feeds import feeds
 from gptloop.runtime.lean_call import lean_feeds

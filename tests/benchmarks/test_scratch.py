@@ -54,6 +54,26 @@ def test_a_folder_is_gone_at_the_end_whatever_the_end(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("fails", ["open", "rename"])
+def test_a_folder_that_cannot_be_locked_is_gone(tmp_path, monkeypatch, fails):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("benchmarks.command.scratch.remove_abandoned", lambda: None)
+
+    plain = getattr(os, fails)
+
+    def full(path, *others, **named):
+        if f"{LOCK}.new" in str(path):
+            raise OSError("No space left on device")
+        return plain(path, *others, **named)
+
+    monkeypatch.setattr(f"os.{fails}", full)
+    folder = scratch("test")
+    with pytest.raises(OSError, match="No space left"):
+        folder.__enter__()
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_was_not_made_here_stays(tmp_path, monkeypatch):
     """A folder of the same name without a lock, one with a link for a lock, a link to a folder, a file."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))

@@ -18,8 +18,8 @@ from transformers import GPT2LMHeadModel
 
 from gptloop import OnnxLoop, TorchLoop, export, names
 from gptloop.checkpoint.checkpoint import TORCH_TYPES
+from gptloop.reference.bounds import BOUNDS, ParityError, check_closeness, check_quality
 from gptloop.reference.evaluate import Evaluation, evaluate
-from gptloop.reference.parity import BOUNDS, ParityError, check_closeness, check_quality
 from gptloop.runtime.feeds import feeds
 from gptloop.runtime.loop import Generation
 from gptloop.runtime.request import check_request

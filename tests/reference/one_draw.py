@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from gptloop.reference.parity import Divergence, Step
+from gptloop.reference.near_tie import Divergence, Step
 from gptloop.runtime.request import Request, check_request
 from gptloop.runtime.threefry import uniforms
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from one_draw import ERROR, FAR, HALF, LOW, NEAR, NOTHING, at_boundary, at_cut, call, number, step
 
-from gptloop.reference.parity import Divergence, Step
+from gptloop.reference.near_tie import Divergence, Step
 from gptloop.runtime.request import Request, check_request
 from gptloop.runtime.threefry import uniforms
 

@@ -6,7 +6,9 @@ import torch
 from one_draw import FAR, LOW, NEAR, at_boundary, at_cut, call, step
 
 from gptloop import OnnxLoop, TorchLoop, export
-from gptloop.reference.parity import Divergence, Judge, Parity, ParityError, first_differences
+from gptloop.reference.bounds import ParityError
+from gptloop.reference.near_tie import Divergence
+from gptloop.reference.parity import Judge, Parity, first_differences
 from gptloop.runtime.request import Request
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
