@@ -133,8 +133,9 @@ def _fitting(arms: Sequence[Arm], budget: Budget, say: Say) -> tuple[list[Arm], 
         except ValueError as error:
             left_out.append(LeftOut(arm.workload, str(error)))
         except TimeoutError:
-            share = f"{duration_text(share_s)}, its share of budget_s {budget.seconds:g}"
-            left_out.append(LeftOut(arm.workload, f"the first calls take longer than {share}"))
+            share = f"{duration_text(share_s)}, its share of" if share_s else "what is left of"
+            why = f"the first calls take longer than {share} budget_s {budget.seconds:g}"
+            left_out.append(LeftOut(arm.workload, why))
         else:
             fitting.append(arm)
     if not fitting:
@@ -143,11 +144,11 @@ def _fitting(arms: Sequence[Arm], budget: Budget, say: Say) -> tuple[list[Arm], 
 
 
 def _rounds(arms: Sequence[Arm], memory: MemoryRead | None, budget: Budget, say: Say) -> None:
-    """Time all, forwards then backwards, for as long as the budget has room for another round."""
+    """Time all once, then forwards and backwards in turns for as long as the budget has room for another round."""
     tasks: list[Callable[[], None]] = [*(arm.round for arm in arms), *([memory] if memory else [])]
     longest_s = 0.0
     for number_ in range(MOST_ROUNDS):
-        if SLOWER * longest_s > budget.left_s:
+        if number_ and SLOWER * longest_s > budget.left_s:
             break
         say(f"round {number_ + 1}")
         start = budget.used_s

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from importlib import metadata
 
 from gptloop import ending
 from gptloop.cli.batch import add_batch
@@ -54,6 +55,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _parser() -> ending.Parser:
     parser = ending.Parser(prog="gptloop", description="GPT-2 as one ONNX graph that generates text")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {metadata.version('gptloop')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_export(commands.add_parser("export", help="write a checkpoint as one ONNX model that generates"))
     add_generate(commands.add_parser("generate", help="continue texts with an exported model"))

@@ -27,12 +27,13 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Evaluate and print."""
     from gptloop.reference import by_layer  # noqa: PLC0415
-    from gptloop.reference.evaluate import evaluate, render, source_of  # noqa: PLC0415
+    from gptloop.reference.evaluate import SourceError, evaluate, render, source_of  # noqa: PLC0415
     from gptloop.reference.texts import read_ids, read_text  # noqa: PLC0415
 
     with hinted(NoTokenizerError, ": --ids FILE"):
         ids = read_ids(options.ids) if options.ids else read_text(options.file, options.text)
-    source = options.source or source_of(options.file)
+    with hinted(SourceError, "; --source MODEL names another place"):
+        source = options.source or source_of(options.file)
     evaluation = evaluate(options.file, source, ids, options.window or 0)
     errors = by_layer.errors_by_layer(options.file, source, ids) if options.by_layer else []
     if options.json:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gptloop import names
 from gptloop.console import printable
 from gptloop.ending import ended_by
 
@@ -22,7 +23,7 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     parser.add_argument("model", metavar="MODEL", help="a hub id, a local directory, or with --random-weights a size")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .onnx file to write")
-    parser.add_argument("--precision", default="fp32", help="precision of the weights (default: fp32)")
+    parser.add_argument("--precision", default="fp32", help=f"{', '.join(names.PRECISIONS)} (default: fp32)")
     text = parser.add_mutually_exclusive_group()
     text.add_argument("--calibrate", type=Path, metavar="FILE", help="for int8, a text in UTF-8 that shows the ranges")
     text.add_argument("--calibrate-ids", type=Path, metavar="FILE", help="the same as token ids")

@@ -100,7 +100,7 @@ def _checked(path: Path, proto: onnx.ModelProto, identity: Identity) -> ModelFil
 
 def _read(path: Path) -> tuple[onnx.ModelProto, Identity]:
     if not path.is_file():
-        raise FileNotFoundError(f"no such model file: {path}")
+        raise FileNotFoundError(f"no such model file: {path}{', which is a folder' if path.is_dir() else ''}")
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode) or status.st_size > PROTOBUF_MAX_BYTES:

@@ -26,11 +26,16 @@ from gptloop.exporter.tensors import stored_tensors
 from gptloop.graph.variants.score import LOGPROBS, MOST_LIKELY, build_scorer
 from gptloop.model_file import read_model
 from gptloop.runtime.session import open_session
+from gptloop.values import shown
 
 # Of ids int64 [L]: the log-probability, float64 [L - 1], of each id but the first given those before it, and the most
 # likely id there, int64 [L - 1].
 Scores = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
 Scorer = Callable[[npt.NDArray[np.int64]], Scores]
+
+
+class SourceError(ValueError):
+    """The checkpoint that a file was made from cannot be opened."""
 
 
 @dataclass(frozen=True)
@@ -150,14 +155,17 @@ def source_of(path: str | Path) -> Checkpoint:
     """The checkpoint that an exported file says it was made from.
 
     Raises:
-        ValueError: As `gptloop.model_file.read_model` and `gptloop.checkpoint.open_checkpoint`.
-        FileNotFoundError: Likewise.
+        ValueError: As `gptloop.model_file.read_model`; likewise FileNotFoundError.
+        SourceError: If the checkpoint cannot be opened. A relative path counts from the present folder.
     """
     metadata = read_model(Path(path)).metadata
     source, weights = metadata[names.META_SOURCE], metadata[names.META_WEIGHTS]
     if found := re.fullmatch(r"random, seed (\d+)", weights):
         return random_checkpoint(source, int(found[1]))
-    return open_checkpoint(source)
+    try:
+        return open_checkpoint(source)
+    except (ValueError, OSError) as error:
+        raise SourceError(f"{path} was made from {shown(source)}, which cannot be opened: {error}") from error
 
 
 def render(evaluation: Evaluation) -> str:

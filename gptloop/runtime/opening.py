@@ -27,11 +27,10 @@ from gptloop.runtime import cuda_graph
 from gptloop.runtime.handed import to_open
 from gptloop.runtime.interrupt import interruptible
 from gptloop.runtime.mapped_weights import MappedWeights
-from gptloop.runtime.session import cpu_alone, open_session, session_options
+from gptloop.runtime.session import ONLY_ERRORS, ONLY_FATAL, cpu_alone, open_session, session_options
 
 # ONNX Runtime's own exceptions have no base in common.
 REFUSED = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile, NoModel, RuntimeException, RuntimeError)
-ONLY_ERRORS, ONLY_FATAL = 3, 4
 LONGEST_CAUSE = 500  # what is wrong stands at the end of ONNX Runtime's messages
 
 

@@ -18,6 +18,7 @@ from gptloop.runtime.huge_pages import on_huge_pages
 from gptloop.values import shown
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+ONLY_ERRORS, ONLY_FATAL = 3, 4  # of the log, whose warnings name every input that has a default
 DEVICES = ("auto", "cpu", "cuda")
 
 # float32 is to mean float32: TensorFloat-32 (ONNX Runtime's default where the GPU has it) keeps 10 bits of a factor.
@@ -66,7 +67,7 @@ def open_session(
         model: A file or its content.
         device: "cpu"; "cuda"; or "auto" for CUDA where it really loads, else the CPU (with a warning where this is a
             build for CUDA).
-        options: The session's.
+        options: The session's; ONNX Runtime's own, with a log of errors only, unless given.
         cuda_options: Of the CUDA provider, beside `CUDA_OPTIONS`.
         huge_pages: Whether to move what a session on the CPU alone packs to huge pages.
 
@@ -75,8 +76,10 @@ def open_session(
     """
     if device not in DEVICES:
         raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {shown(device)}")
+    if options is None:
+        options = ort.SessionOptions()
+        options.log_severity_level = ONLY_ERRORS
     if cpu_alone(device):
-        options = options or ort.SessionOptions()
         # A plan of the memory of these shapes is of no use to the next step, which has others, but would be kept.
         options.enable_mem_pattern = False
         with on_huge_pages(wanted=huge_pages):

@@ -87,6 +87,17 @@ def test_one_new_token_has_no_time_per_output_token(tiny):
     assert "2 prompts, 32 + 1 tokens" in render(result)
 
 
+def test_a_round_is_timed_though_reading_memory_took_all_that_was_left(tiny, monkeypatch):
+    class Slow(measure.MemoryRead):
+        def __init__(self, threads):
+            super().__init__(threads)
+            monkeypatch.setattr(measure.Budget, "left_s", -1.0)
+
+    monkeypatch.setattr(measure, "MemoryRead", Slow)
+    found = bench(tiny.path, threads=1, budget_s=600, max_new_tokens=2)
+    assert [len(timing.rounds_s) for timing in found.timings] == [1] * len(found.timings)
+
+
 def test_a_size_that_there_is_not_is_refused_before_the_file_is_opened():
     with pytest.raises(TypeError, match=r"bench\(\) got an unexpected keyword argument 'prompt'"):
         bench("no-such.onnx", prompt=3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -21,14 +22,14 @@ def int8_path(trained, tmp_path_factory):
 
 
 @pytest.fixture
-def run(capsys, tmp_path, monkeypatch):
+def run(capfd, tmp_path, monkeypatch):
     """Runs the command in a folder of its own; exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
-    capsys.readouterr()
+    capfd.readouterr()
 
     def run_(*arguments):
         code = main(["evaluate", *map(str, arguments)])
-        return code, *capsys.readouterr()
+        return code, *capfd.readouterr()
 
     return run_
 
@@ -108,8 +109,20 @@ def test_an_error_is_one_line(trained, int8_path, tiny, run, tmp_path, arguments
     assert named in line
 
 
+def test_a_source_that_is_elsewhere_now_is_asked_for(trained, run, tmp_path):
+    (tmp_path / "text").write_text(trained.text, encoding="utf-8")
+    shutil.copytree(trained.directory, tmp_path / "here")
+    export("./here", tmp_path / "model.onnx")
+    (tmp_path / "here").rename(tmp_path / "there")
+    code, _, err = run("model.onnx", "--text", "text")
+    assert code == 2
+    assert "model.onnx was made from './here', which cannot be opened: no such model directory: ./here" in err
+    assert err.endswith("; --source MODEL names another place\n")
+    assert run("model.onnx", "--text", "text", "--source", "./there")[0] == 0
+
+
 @pytest.mark.parametrize("arguments", [[], ["--text", "a", "--ids", "b"]], ids=str)
-def test_text_or_ids_is_asked_for(int8_path, run, capsys, arguments):
+def test_text_or_ids_is_asked_for(int8_path, run, capfd, arguments):
     with pytest.raises(SystemExit):
         run(int8_path, *arguments)
-    assert "usage: gptloop evaluate" in capsys.readouterr().err
+    assert "usage: gptloop evaluate" in capfd.readouterr().err
