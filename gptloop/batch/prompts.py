@@ -19,7 +19,7 @@ PARQUET = ".parquet"
 COLUMNS = ("prompt", "ids")
 WINDOW = 1024  # prompts that are planned together, unless told otherwise
 LINE_BYTES_MAX = 16 * 2**20  # a longer line is no prompt: it would only fill the memory
-PARQUET_MISSING = "Parquet needs pyarrow: pip install gptloop[parquet]"
+PARQUET_MISSING = "Parquet needs pyarrow: pip install pyarrow"
 
 
 class Window(NamedTuple):

@@ -92,7 +92,7 @@ class RayWorkers:
         try:
             import ray  # noqa: PLC0415  (an extra)
         except ImportError as error:
-            raise ValueError("a Ray cluster needs Ray: pip install gptloop[ray]") from error
+            raise ValueError("a Ray cluster needs Ray: pip install ray") from error
         self._ray: Any = ray
         self._of_worker = (path, graph_sha256, sampling, device)
         self._address, self._workers, self._threads = address, workers, threads
