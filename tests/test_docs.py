@@ -22,7 +22,13 @@ README, USAGE = ROOT / "README.md", ROOT / "docs" / "usage.md"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 FOLDERS = ("gptloop", "benchmarks", "tests", "docs", "deploy", "web", "reports", ".github", ".ci")
 # What a command that stands beside the name writes.
-WRITTEN = {"reports/gpu-baseline.json", "reports/change.json", "reports/gpu/*.json", "gptloop/web/page"}
+WRITTEN = {
+    "reports/gpu-baseline.json",
+    "reports/change.json",
+    "reports/gpu/*.json",
+    "gptloop/web/page",
+    "web/example.mjs",
+}
 README_LINES = 180
 
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -212,7 +218,7 @@ def test_the_readmes_command_lines_run(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(seeded.SIZES, "gpt2", {"n_layer": 1, "n_embd": 16, "n_head": 2, "vocab_size": 31})
     monkeypatch.chdir(tmp_path)
     lines = re.findall(r"^\$ gptloop (.*)$", README.read_text(encoding="utf-8"), flags=re.M)
-    assert len(lines) == 7
+    assert len(lines) == 8
     for line in lines:
         assert main(shlex.split(line, comments=True)) == 0, capsys.readouterr().err
 

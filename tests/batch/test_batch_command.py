@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,22 @@ def test_the_example_of_the_document_ranks_the_candidates(undisturbed, tmp_path,
 
 
 # Parquet
+
+
+@pytest.mark.parametrize("suffixes", [(".parquet", ".jsonl"), (".jsonl", ".parquet")])
+def test_without_pyarrow_the_message_says_what_to_install(trained, source, batch, tmp_path, monkeypatch, suffixes):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    given, output = source.rename(tmp_path / f"in{suffixes[0]}"), tmp_path / f"out{suffixes[1]}"
+    code, error = batch(trained.path, given, "-o", output, *SETTINGS)
+    assert code == 2
+    assert "Parquet needs pyarrow: pip install pyarrow\n" in error
+
+
+def test_without_ray_the_message_says_what_to_install(trained, source, batch, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    code, error = batch(trained.path, source, "-o", tmp_path / "out.jsonl", *SETTINGS, "--ray")
+    assert code == 2
+    assert "a Ray cluster needs Ray: pip install ray\n" in error
 
 
 def test_parquet_in_and_out_have_what_lines_have(trained, source, batch, tmp_path):

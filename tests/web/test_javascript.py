@@ -179,14 +179,15 @@ def test_a_file_with_its_weights_inside_runs_as_well(tiny, tiny_model, tmp_path)
 
 
 def test_the_documented_example_runs(tiny_model, tmp_path):
-    """With the file that it names, in a folder that has what a checkout has."""
+    """Where the document says, in a folder that has what a checkout has after `npm ci --prefix web`, and no more."""
     document = (WEB.parent / "docs" / "web.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"^```js\n(.*?)^```$", document, flags=re.M | re.S)
     path = export(tiny_model(n_layer=1, n_embd=4, n_head=2, vocab_size=50257), tmp_path / "gpt2.onnx")
-    (tmp_path / "example.mjs").write_text(example, encoding="utf-8")
-    for name, target in (("web", WEB), ("node_modules", WEB / "node_modules")):
-        (tmp_path / name).symlink_to(target)
-    command = [node("onnxruntime-node"), "example.mjs"]
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "example.mjs").write_text(example, encoding="utf-8")
+    for name in ("src", "node_modules"):
+        (tmp_path / "web" / name).symlink_to(WEB / name)
+    command = [node("onnxruntime-node"), "web/example.mjs"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True)
     *blocks, whole = map(json.loads, done.stdout.splitlines())
     settings = {"max_new_tokens": 20, "num_return_sequences": 2, "temperature": 0.7, "seed": 1}
