@@ -32,8 +32,8 @@ class Contender:
 _ALL = (
     Contender(BASELINE, "PyTorch loop", "#8C8C8C"),
     Contender("torch_tiled", "PyTorch loop, tiled", "#56B4E9"),
-    Contender("torch_int8", "PyTorch loop, int8", "#CC79A7"),
-    Contender("torch_bf16", "PyTorch loop, bf16", "#CC6677"),
+    Contender("torch_int8", "PyTorch loop, int8", "#CC79A7", peer=True),
+    Contender("torch_bf16", "PyTorch loop, bf16", "#CC6677", peer=True),
     Contender("torch_compiled", "Hugging Face, compiled", "#D55E00", peer=True),
     Contender("hf_generate", "Hugging Face generate", "#E69F00", peer=True),
     Contender("ctranslate2", "CTranslate2", "#882255", peer=True),

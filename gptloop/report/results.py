@@ -174,6 +174,15 @@ def _tokens(shown: pd.DataFrame) -> str:
     return "Tokens of a row: prompt + new."
 
 
+def _peers(shown: pd.DataFrame) -> str:
+    """Which peers the best is the best of: those that were measured."""
+    measured = [contender_title(name) for name in PEERS if (shown["contender"] == name).any()]
+    if not measured:
+        return "No peer was measured."
+    words = f"Peers measured here: {'; '.join(measured)}. The best is the fastest of its row"
+    return f'{words}; "{DASH}" stands where none was measured.'
+
+
 def _grounds(shown: pd.DataFrame) -> str:
     """What the numbers of a table stand on, as a paragraph."""
     machine, rounds = shown["machine"].iloc[0], shown["rounds_s"].map(len)
@@ -185,7 +194,6 @@ def _grounds(shown: pd.DataFrame) -> str:
         f"Measured on {hardware_text(machine)} ({versions_text(machine)}) with {weights_text(shown)}. A time is that "
         f"of a whole call, the median of {counted} interleaved rounds; a speedup is over the {over} in the same rounds."
         " TTFT is the time to first token."
-        f' {_tokens(shown)} The best peer is the fastest of Hugging Face, CTranslate2, OpenVINO and JAX; "{DASH}" '
-        "stands where it was not measured."
+        f" {_tokens(shown)} {_peers(shown)}"
     )
     return textwrap.fill(escape(words), 120, break_on_hyphens=False, break_long_words=False)

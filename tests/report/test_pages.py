@@ -74,7 +74,7 @@ def test_the_committed_report_is_of_the_committed_runs(committed):
 def test_fp32_and_int8_of_one_run_are_one_row_beside_the_best_peer(tmp_path):
     int8 = benchmark("onnx_int8", (0.5, 0.55, 0.6), precision="int8", group="gpt2 8x1 fp32")
     peers = [benchmark("hf_generate", (4.0,) * 3), benchmark("ctranslate2", (1.5,) * 3)]
-    others = [benchmark("onnx_step", (0.1,) * 3), benchmark("torch_int8", (0.1,) * 3)]  # ours, though faster
+    others = [benchmark("onnx_step", (0.1,) * 3), benchmark("torch_tiled", (0.1,) * 3)]  # no peers, though faster
     cases = newest_machine(compared(tmp_path, *pair(), int8, *peers, *others))
     assert lines(results_markdown(cases)) == [
         [
@@ -145,6 +145,16 @@ def test_the_grounds_are_stated(tmp_path):
         "A row has 36 prompt + 36 new tokens.",
     ):
         assert fact in words
+
+
+def test_the_grounds_name_the_peers_that_were_measured_and_no_other(tmp_path):
+    peers = [benchmark("hf_generate", (4.0,) * 3), benchmark("torch_int8", (1.5,) * 3, precision="int8")]
+    page = results_markdown(compared(tmp_path / "some", *pair(), *peers))
+    assert "Peers measured here: PyTorch loop, int8; Hugging Face generate. The best" in page.replace("\n", " ")
+    assert "PyTorch loop, int8: 1.50 s" in page
+    assert "CTranslate2" not in page
+    none = results_markdown(compared(tmp_path / "none", *pair())).replace("\n", " ")
+    assert none.endswith(" No peer was measured.")
 
 
 def test_the_grounds_say_what_two_numbers_of_tokens_are(tmp_path):
