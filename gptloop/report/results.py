@@ -85,7 +85,7 @@ def other_machines_markdown(compared: pd.DataFrame) -> str:
         compared: The frame of `compare.compare_cases`, of the newest run of each case.
 
     Returns:
-        At most `MOST_OTHERS` items; nothing where there is one machine.
+        At most `MOST_OTHERS` items below a heading, which says so where there are more; nothing for one machine.
     """
     newest = newest_machine(compared)["fingerprint"].iloc[0]
     own = compared[(compared["fingerprint"] != newest) & compared["contender"].isin(OWN) & compared["speedup"].notna()]
@@ -99,7 +99,8 @@ def other_machines_markdown(compared: pd.DataFrame) -> str:
         )
         words = f"{hardware_text(of['machine'].iloc[0])}, {of['datetime'].max():%Y-%m-%d}: {', '.join(ranges)}"
         items.append(f"- {escape(words)}")
-    return "\n".join(["Speedups over the PyTorch loop on other machines, all cases:", "", *items]) if items else ""
+    which = f"the {len(items)} other machines measured last" if len(machines) > len(items) else "other machines"
+    return "\n".join([f"Speedups over the PyTorch loop on {which}, all cases:", "", *items]) if items else ""
 
 
 def records_markdown(compared: pd.DataFrame) -> str:

@@ -130,8 +130,12 @@ def test_other_machines_are_a_line_each_with_the_range_of_their_cases(tmp_path):
         run_ = run(*pair(), *faster, machine=other, at=f"2026-11-1{number}T00:00:00+00:00")
         save(tmp_path, run_, f"m/000{number}_run.json")
     save(tmp_path, run(*pair(), at=LATER), "m/0009_run.json")
-    items = other_machines_markdown(compare_cases(newest_cases(read_runs(tmp_path)))).splitlines()[2:]
+    heading, _, *items = other_machines_markdown(compare_cases(newest_cases(read_runs(tmp_path)))).splitlines()
+    assert heading == "Speedups over the PyTorch loop on the 3 other machines measured last, all cases:"
     assert items == [f"- CPU CPU {number}, 1 thread, 2026-11-1{number}: 2.00x to 4.00x in fp32" for number in (3, 2, 1)]
+    (tmp_path / "m" / "0000_run.json").unlink()
+    heading = other_machines_markdown(compare_cases(newest_cases(read_runs(tmp_path)))).splitlines()[0]
+    assert heading == "Speedups over the PyTorch loop on other machines, all cases:"
     assert other_machines_markdown(compared(tmp_path / "alone", *pair())) == ""
 
 
