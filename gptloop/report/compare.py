@@ -151,15 +151,17 @@ def _ttft_speedup(row: dict[Any, Any], baseline: dict[Any, Any] | None) -> dict[
 
 
 def _in_order(rows: list[dict[Any, Any]]) -> list[dict[Any, Any]]:
-    """By machine; then fp32 first, small sizes first, few rows first; then the baseline before its contenders."""
+    """Newest machine first; then fp32 first, small sizes first, few rows first; then the baseline before others."""
     precisions: dict[tuple[str, str, str], tuple[int, str]] = {}
     for row in rows:
         rank = precision_rank(row["precision"])
         precisions[_case(row)] = max(rank, precisions.get(_case(row), rank))
+    by_age = sorted(rows, key=lambda row: (row["datetime"], row["run"]), reverse=True)
+    machines = list(dict.fromkeys(row["fingerprint"] for row in by_age))
     return sorted(
         rows,
         key=lambda row: (
-            row["fingerprint"],
+            machines.index(row["fingerprint"]),
             precisions[_case(row)],
             _rank(row["size"], _SIZES),
             row["prompts"] * row["num_return_sequences"],

@@ -21,11 +21,11 @@ from gptloop.report.trend import Trend
 from gptloop.report.trend_words import trend_cells, trend_remarks
 
 _CHARTS = {
+    "speedup": "Speedup over the PyTorch loop, by size and workload: a bar is the median of the paired rounds, its "
+    "whisker their range. Longer is faster.",
     "history": "Time by run: a point is the median of one saved run of this machine, against the median of them all, "
     "its whisker the range of the rounds. Lower is faster; shaded where a gated case changed for good; from a dotted "
     "line on, runs were measured in another way.",
-    "speedup": "Speedup over the PyTorch loop, by size and workload: a bar is the median of the paired rounds, its "
-    "whisker their range. Longer is faster.",
 }
 _MORE_CHARTS = {
     "ladder": "Speedup over the PyTorch loop of every contender, case by case: the medians of the paired rounds. "
@@ -89,7 +89,7 @@ def _figures(
             "file": f"{kind}-{slug}.csv",
         }
         for kind, caption in captions.items()
-        if (name := f"charts/{kind}-{slug}.svg") in charts
+        if (name := f"charts/{kind}-{slug}.svg") in charts and (kind != "history" or history["run"].nunique() > 1)
     ]
 
 

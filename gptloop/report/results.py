@@ -40,8 +40,7 @@ _RECORD_PRECISIONS = ("fp32", "int8")
 
 def newest_machine(compared: pd.DataFrame) -> pd.DataFrame:
     """Of the frame of `compare.compare_cases`, the rows of the machine that has the newest run."""
-    newest = compared.sort_values(["datetime", "run"], kind="stable")["fingerprint"].iloc[-1]
-    return compared[compared["fingerprint"] == newest]
+    return compared[compared["fingerprint"] == compared["fingerprint"].iloc[0]]  # it stands first
 
 
 def results_markdown(cases: pd.DataFrame) -> str:
@@ -90,7 +89,6 @@ def other_machines_markdown(compared: pd.DataFrame) -> str:
     newest = newest_machine(compared)["fingerprint"].iloc[0]
     own = compared[(compared["fingerprint"] != newest) & compared["contender"].isin(OWN) & compared["speedup"].notna()]
     machines = [of for _, of in own.groupby("fingerprint", sort=False)]
-    machines.sort(key=lambda of: of["datetime"].max(), reverse=True)
     items = []
     for of in machines[:MOST_OTHERS]:
         ranges = (

@@ -107,6 +107,14 @@ def test_cases_stand_in_the_order_of_precision_size_and_rows(tmp_path):
     ]
 
 
+def test_the_machine_with_the_newest_run_stands_first(tmp_path):
+    for number, day in enumerate((21, 23, 22), 1):
+        at = f"2026-11-{day}T00:00:00+00:00"
+        save(tmp_path, run(*pair(), machine=machine(threads=number), at=at), f"m/000{number}_run.json")
+    frame = compare_cases(read_runs(tmp_path))
+    assert [one.threads for one in frame["machine"]] == [2, 2, 3, 3, 1, 1]
+
+
 def test_the_baseline_stands_before_its_contenders(tmp_path):
     frame = compared(tmp_path, *(benchmark(name) for name in ("zeta", "onnx", "hf_generate", "torch_tiled", "torch")))
     assert frame["contender"].tolist() == ["torch", "torch_tiled", "hf_generate", "onnx", "zeta"]

@@ -9,7 +9,7 @@ import re
 import pytest
 from page_in_browser import installed_browser, opener
 from playwright.sync_api import Page
-from report_runs import benchmark, gpu_machine, pair, run, save
+from report_runs import benchmark, gpu_machine, machine, pair, run, save
 
 from gptloop.report.charts import render_charts, render_history
 from gptloop.report.compare import compare_cases
@@ -112,7 +112,7 @@ def test_the_browser_complains_about_nothing_and_asks_for_nothing(show, scheme):
 def test_every_chart_of_every_machine_can_be_seen(light):
     light.locator("details").evaluate_all("all => all.forEach(one => { one.open = true; })")
     charts = light.locator("figure svg").all()
-    assert len(charts) == 2 * 5  # speedup, ladder, history, tokens per second, latency
+    assert len(charts) == 5 + 4  # speedup, history, ladder, tokens per second, latency; one machine has a single run
     for chart in charts:
         label = chart.get_attribute("aria-label")
         box = chart.bounding_box()
@@ -123,6 +123,22 @@ def test_every_chart_of_every_machine_can_be_seen(light):
             "svg => [...svg.querySelectorAll('path, text')].map(e => e.getBoundingClientRect().width)"
         )
         assert sum(width > 0 for width in areas) > 20, label
+
+
+def test_a_machines_charts_begin_with_the_speedup_and_a_single_run_has_no_history(tmp_path):
+    save(tmp_path, run(*pair()), "m/0001_run.json")
+    captions = r"<figcaption>(Speedup over the PyTorch loop, by|Time by run)"
+    assert re.findall(captions, html_of(tmp_path)) == ["Speedup over the PyTorch loop, by"]
+    save(tmp_path, run(*pair(), at="2026-11-23T00:00:00+00:00"), "m/0002_run.json")
+    assert re.findall(captions, html_of(tmp_path)) == ["Speedup over the PyTorch loop, by", "Time by run"]
+
+
+def test_the_machine_of_the_first_answers_has_the_first_section(tmp_path):
+    save(tmp_path, run(*pair()), "m/0001_run.json")
+    newest = run(*pair(), machine=machine(cpu="Zeta"), at="2026-11-23T00:00:00+00:00")
+    save(tmp_path, newest, "m/0002_run.json")
+    slugs = re.findall('data-machine="([^"]*)"', html_of(tmp_path))
+    assert [slug.startswith("cpu-zeta") for slug in slugs] == [True, False]
 
 
 @pytest.mark.parametrize("width", [320, 390, 768])

@@ -29,7 +29,7 @@ from gptloop.report.contenders import BASELINE, CANDIDATE
 
 # lukalabs/onnx_gpt_loop, README (2022): RTX 3090, fp16, 64 candidates, 36 + 36 tokens.
 PUBLISHED_2022 = {"gpt2": 1.78, "gpt2-medium": 1.68, "gpt2-large": 1.49}
-_PUBLISHED_TITLE = "published in 2022, another machine"
+_PUBLISHED_TITLE = "2022: RTX 3090, fp16"
 _PUBLISHED_NOTE = "Diamonds: lukalabs/onnx_gpt_loop, 2022, on another machine (RTX 3090, fp16, 64 candidates)"
 
 _GAP = 0.8  # between two sizes, in bars
