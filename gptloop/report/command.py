@@ -18,7 +18,7 @@ _MOST_LEFT_OUT = 20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Render a folder's runs into it, print the summary, and add it to a GitHub job's; judge where there is a baseline.
+    """Render a folder's runs into it, print the summary and where the page is, and judge if there is a baseline.
 
     Returns:
         The exit status: 0; 1 for a regression, where verdicts count, and for nothing else; 2 where no report could be
@@ -60,6 +60,7 @@ def _run(options: argparse.Namespace, write_junit: Callable[[Sequence[Verdict]],
         ending.print_result(report.summary, end="")
     except OSError as error:
         raise ReportError(f"{error}; the report is written") from error
+    ending.say(f"{_NAME}: wrote {one_line(str(options.folder / 'report.html'))}")
     return report.judged.exit_code if report.judged and options.fail_on_regression else 0
 
 
