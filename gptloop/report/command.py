@@ -18,7 +18,7 @@ _MOST_LEFT_OUT = 20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Render a folder's runs into it, print the summary and where the page is, and judge if there is a baseline.
+    """Render a folder's runs into it, print the summary, also for a GitHub job; judge where there is a baseline.
 
     Returns:
         The exit status: 0; 1 for a regression, where verdicts count, and for nothing else; 2 where no report could be
