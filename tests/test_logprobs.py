@@ -11,6 +11,7 @@ from hugging_face import LOGPROB_TOLERANCE, V, hugging_face_processors, left_pad
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gptloop import OnnxLoop, TorchLoop, export
 from gptloop.reference.parity import Judge
 from gptloop.runtime.request import check_request
 from gptloop.runtime.threefry import uniforms
@@ -43,6 +44,23 @@ class TestLogprobs:
         np.testing.assert_array_equal(found.tokens, output.sequences[:, 5:])
         np.testing.assert_allclose(found.logprobs, expected, atol=LOGPROB_TOLERANCE)
         np.testing.assert_allclose(found.raw_logprobs, expected_raw, atol=LOGPROB_TOLERANCE)
+
+    @pytest.mark.parametrize("precision", ["fp32", "int8"])
+    def test_where_all_logits_are_far_below_0_and_the_first_token_is_forbidden(self, tiny_model, tmp_path, precision):
+        """Published checkpoints have logits of -30 to -130, depending on the text."""
+        model = tiny_model(tie_word_embeddings=False)
+        with torch.no_grad():
+            model.transformer.ln_f.bias.fill_(1.0)
+            rows = model.lm_head.weight
+            rows -= rows.mean(1, keepdim=True) + 150 / rows.shape[1]
+        onnx = OnnxLoop(export(model, tmp_path / "low.onnx", precision=precision), device="cpu")
+        call = {"max_new_tokens": 6, "suppress_tokens": [0], "return_logprobs": True, "temperature": [0, 0, 1.0]}
+        found, expected = (loop.generate(prompts(3, 5), **call, seed=1) for loop in (onnx, TorchLoop(model)))
+        assert np.isfinite([found.logprobs, found.raw_logprobs]).all()
+        assert (found.logprobs < 0).all()
+        if precision == "fp32":
+            np.testing.assert_array_equal(found.tokens, expected.tokens)
+            np.testing.assert_allclose(found.logprobs, expected.logprobs, atol=LOGPROB_TOLERANCE)
 
     def test_of_sampled_tokens_are_those_of_hugging_faces_processors(self, tiny, loop):
         ids, settings = prompts(3, 5), {"temperature": 1.4, "top_k": 30, "top_p": 0.9, "min_p": 0.01}

@@ -55,8 +55,11 @@ def count(path: Path) -> int:
 
     Raises:
         OSError: If it cannot be read.
-        ValueError: If it is Parquet by its name, and no such file or one without prompts.
+        ValueError: If it is a pipe or the like, which cannot be read twice; or if it is Parquet by its name, and no
+            such file or one without prompts.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ValueError(f"{path} is no file but a pipe or a device, and prompts are read twice: save them first")
     if path.suffix == PARQUET:
         with closing(_parquet(path)) as file:
             return int(file.metadata.num_rows)

@@ -17,6 +17,7 @@ from gptloop.batch.prompts import PARQUET, PARQUET_MISSING
 from gptloop.console import strict_json
 
 ROWS_OF_A_GROUP = 1024
+WRITTEN = ".written"  # behind the output's name, while it is
 
 
 def check_output(path: Path) -> None:
@@ -38,7 +39,7 @@ def write(records: Iterable[Record], path: Path) -> None:
     Raises:
         OSError: If they cannot be written.
     """
-    unfinished = path.with_name(f"{path.name}.written")
+    unfinished = path.with_name(f"{path.name}{WRITTEN}")
     try:
         with unfinished.open("wb") as file:
             (_write_parquet if path.suffix == PARQUET else _write_lines)(records, file)

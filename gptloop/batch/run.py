@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from gptloop import names
 from gptloop.batch import prompts, results
-from gptloop.batch.journal import Journal
+from gptloop.batch.journal import SUFFIX, Journal
 from gptloop.batch.plan import Batch, Planner, Record, Settings, generated
 from gptloop.batch.progress import Progress
 from gptloop.runtime import batches
@@ -64,6 +64,7 @@ def run(
         OSError: If something cannot be read or written. Started again, the run goes on, as it does after any error.
     """
     results.check_output(output)
+    _check_source(source, output)
     total = prompts.count(source)
     with contextlib.closing(Journal(output)) as journal:
         if output.exists() and journal.facts is None:
@@ -90,6 +91,13 @@ def here(completer: Completer, sampling: dict[str, Any]) -> Workers:
             yield batch, generated(completer, sampling, batch)
 
     return work
+
+
+def _check_source(source: Path, output: Path) -> None:
+    for suffix in (SUFFIX, results.WRITTEN):
+        own = output.with_name(f"{output.name}{suffix}")
+        if source.exists() and own.exists() and source.samefile(own):
+            raise ValueError(f"{source} cannot be the prompts: it is where results of {output} are kept until the end")
 
 
 def _seed(given: int | None, journal: Journal, total: int) -> int:

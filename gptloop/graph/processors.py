@@ -82,7 +82,7 @@ class Processors(NamedTuple):
         by_ngram = op.Greater(op.ReduceMax(size, keepdims=0), 0)
         biased = op.GreaterOrEqual(op.ReduceMax(last_of(op, sequences_SQW), keepdims=0), 0)
         return cls(
-            prompt_SP=to_rows(op.Where(padding_BP, NONE, inputs[names.INPUT_IDS])),
+            prompt_SP=to_rows(_without_gaps(op, op.Where(padding_BP, NONE, inputs[names.INPUT_IDS]))),
             penalty_S1=to_rows(penalty),
             penalized=penalized,
             ngram_size_S1=to_rows(size),
@@ -176,3 +176,12 @@ class Processors(NamedTuple):
 
         (processed_SV,) = branches(op, self.penalized, penalized, unchanged, [(_F32, ["S", "V"])])
         return processed_SV
+
+
+def _without_gaps(op: OpBuilder, ids_BP: ir.Value) -> ir.Value:
+    """The same tokens with all padding on the left: behind a prefix, that of a shorter prompt stands within a text."""
+    size_1 = op.Shape(ids_BP, start=1, end=2)
+    places_P = op.Range(0, op.Squeeze(size_1), 1)
+    keys_BP = op.Where(op.Less(ids_BP, 0), op.Sub(places_P, size_1), places_P)  # padding before all tokens
+    _, order_BP = op.TopK(keys_BP, size_1, largest=0, sorted=1, _outputs=2)
+    return op.GatherElements(ids_BP, order_BP, axis=1)

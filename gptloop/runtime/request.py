@@ -156,7 +156,7 @@ def _check_ids(input_ids: npt.ArrayLike, vocab_size: int) -> npt.NDArray[np.int6
     outside = ids[(ids < 0) | (ids >= vocab_size)]
     if outside.size:
         raise ValueError(f"input_ids must be within 0..{vocab_size - 1} (vocab_size {vocab_size}), got {outside[0]}")
-    return np.ascontiguousarray(ids, dtype=np.int64)
+    return np.array(ids, dtype=np.int64, order="C")  # copied: a stream reads it later than it is checked
 
 
 def _check_new_tokens(value: Any, prefix_len: int, prompt_len: int, n_positions: int) -> int:
@@ -185,7 +185,7 @@ def _check_mask(attention_mask: npt.ArrayLike | None, shape: tuple[int, ...]) ->
     mask = np.asarray(attention_mask)
     if not np.isin(mask, (0, 1)).all():
         raise ValueError(f"attention_mask must be 0 or 1, got {shown(mask[~np.isin(mask, (0, 1))][0], str)}")
-    mask = np.ascontiguousarray(mask, dtype=np.int64)
+    mask = np.array(mask, dtype=np.int64, order="C")
     for row in np.flatnonzero(mask.sum(1) == 0):
         raise ValueError(f"attention_mask must leave each prompt at least 1 token, row {row} has none")
     for row in np.flatnonzero((np.diff(mask, axis=1) < 0).any(1)):

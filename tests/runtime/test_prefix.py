@@ -76,6 +76,22 @@ def test_a_candidate_may_be_chosen_for_each_prompt(onnx):
     np.testing.assert_array_equal(onnx.generate([[1], [2]], prefix=prefix, max_new_tokens=5, seed=4), expected)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{"bad_words_ids": [[5, 7, 22]]}, {"sequence_bias": {(5, 7, 9): 1e4}}, {"no_repeat_ngram_size": 2}],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_a_sequence_begins_in_a_prefix_and_ends_behind_a_shorter_prompts_padding(onnx, settings):
+    """Padding of a batch stands between both, and the text is the one without."""
+    prefix = onnx.prefill([[5]])
+    ids, mask = np.array([[7, 7], [0, 7]]), np.array([[1, 1], [0, 1]])
+    forced = {"sequence_bias": {(5, 7, 22): 1e3, (22, 5): 1e3, (5, 7): 1e3, (7, 5): 1e3}} | settings
+    call = {"max_new_tokens": 6, "temperature": 0, **forced}
+    found = onnx.generate(ids, attention_mask=mask, prefix=prefix, **call)
+    np.testing.assert_array_equal(found[1:], onnx.generate([[5, 7]], **call))
+    np.testing.assert_array_equal(found[:1], onnx.generate([[5, 7, 7]], **call))
+
+
 def test_a_prefix_may_be_used_again_and_grows(onnx):
     first = onnx.prefill([[1, 2, 3]])
     longer = onnx.prefill([[4, 5]], prefix=first)

@@ -26,6 +26,16 @@ def test_the_pieces_of_a_stream_are_the_call(onnx, int8, precision, arguments, b
     np.testing.assert_array_equal(tokens, expected.tokens)
 
 
+@pytest.mark.parametrize("changed", ["input_ids", "attention_mask"])
+def test_an_array_may_be_used_again_once_it_is_handed_over(onnx, changed):
+    given = {"input_ids": np.array([[5, 7, 9], [3, 2, 1]]), "attention_mask": np.array([[1, 1, 1], [0, 1, 1]])}
+    expected = onnx.generate(**given, max_new_tokens=12, seed=1)
+    stream = onnx.stream(**given, max_new_tokens=12, seed=1, block=4)
+    pieces = [next(stream)]
+    given[changed][:] = 0
+    np.testing.assert_array_equal(joined([*pieces, *stream]), expected)
+
+
 def test_a_long_generation_crosses_many_blocks_of_steps(onnx):
     call = {"max_new_tokens": onnx.bounds.n_positions - 5, "num_return_sequences": 2, "seed": 1}
     expected = onnx.generate(PROMPTS, **call)
