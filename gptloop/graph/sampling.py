@@ -151,4 +151,5 @@ def _draw(op: OpBuilder, logits_SV: ir.Value, uniform_S1: ir.Value, cuts: Cuts) 
 def _log_softmax_at(op: OpBuilder, logits_SV: ir.Value, token_S1: ir.Value) -> ir.Value:
     """The logarithm of the softmax at one id per row, [S, 1]."""
     # ONNX Runtime's ReduceLogSumExp (1.32) takes 0 for the largest where the first is -inf, and loses all far below it.
-    return op.GatherElements(op.LogSoftmax(logits_SV, axis=-1), token_S1, axis=1)
+    below_SV = op.Sub(logits_SV, op.ReduceMax(logits_SV, [1], keepdims=1))
+    return op.Sub(op.GatherElements(below_SV, token_S1, axis=1), op.ReduceLogSumExp(below_SV, [1], keepdims=1))
