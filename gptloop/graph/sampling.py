@@ -15,6 +15,7 @@ from typing import NamedTuple
 import onnx_ir as ir
 from onnxscript import OpBuilder
 
+from gptloop.graph.attention import LOWEST
 from gptloop.graph.cuts import Cuts
 from gptloop.graph.inverse_cdf import inverse_cdf, inverse_cdf_in_blocks
 from gptloop.graph.logits import Logits
@@ -111,7 +112,12 @@ def _draw_and_score(op: OpBuilder, raw: Logits, logits: Logits, uniform_S1: ir.V
 
     def scores(op: OpBuilder) -> list[ir.Value]:
         # Hugging Face's processed scores of a greedy row know no temperature and no cut.
-        own_S1 = _log_softmax_at(op, logits.scaled(op), token_S1)
+        own_SV = logits.scaled(op)
+        if logits is not raw:
+            # Where the first is -inf, ONNX Runtime's ReduceLogSumExp (1.32) takes 0 for the largest, and loses all that
+            # are far below.
+            own_SV = op.Max(own_SV, LOWEST[_F32])
+        own_S1 = _log_softmax_at(op, own_SV, token_S1)
         # ONNX Runtime's Log takes several at once, and what is left over by another routine: the bits would depend on a
         # row's place. A sum's logarithm is taken alone.
         logprob_S1 = op.Where(s.greedy_S1, own_S1, op.ReduceLogSum(prob_S1, [1], keepdims=1))
@@ -150,6 +156,4 @@ def _draw(op: OpBuilder, logits_SV: ir.Value, uniform_S1: ir.Value, cuts: Cuts) 
 
 def _log_softmax_at(op: OpBuilder, logits_SV: ir.Value, token_S1: ir.Value) -> ir.Value:
     """The logarithm of the softmax at one id per row, [S, 1]."""
-    # ONNX Runtime's ReduceLogSumExp (1.32) takes 0 for the largest where the first is -inf, and loses all far below it.
-    below_SV = op.Sub(logits_SV, op.ReduceMax(logits_SV, [1], keepdims=1))
-    return op.Sub(op.GatherElements(below_SV, token_S1, axis=1), op.ReduceLogSumExp(below_SV, [1], keepdims=1))
+    return op.Sub(op.GatherElements(logits_SV, token_S1, axis=1), op.ReduceLogSumExp(logits_SV, [1], keepdims=1))

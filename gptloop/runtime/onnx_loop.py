@@ -49,7 +49,7 @@ class OnnxLoop(Loop):
         verify: Whether to compare all files with the hashes that the export recorded, first: 0.4 s for 200 MB.
 
     Attributes:
-        metadata: What the export recorded in it, by the keys of gptloop.names.
+        metadata: What the export recorded in the file, by the keys of gptloop.names.
         session: ONNX Runtime's, for calls by the names of the graph's inputs and outputs.
         device: "cpu" or "cuda", where it runs.
         flavor: The file's, of which some have fewer features: `generate` refuses what the file cannot do.
