@@ -31,4 +31,6 @@ def idle_processing(op: OpBuilder) -> Processing:
     one = ids(1)
     to_rows = functools.partial(per_row, op, Call(B=one, R=one, P=one, N=one))
     processors = Processors.read(op, off, op.Unsqueeze(ids(-1), [0]), 0, to_rows)
-    return Processing(processors, op.Constant(value_int=0), ())
+    # A size of 0 is a window of no length. OpenVINO (2026.4) folds also the branches that never run, and its Broadcast
+    # to no elements divides by 0.
+    return Processing(processors._replace(ngram_size_S1=op.Unsqueeze(one, [0])), op.Constant(value_int=0), ())
