@@ -12,6 +12,7 @@ from collections.abc import Callable, Sized
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 INT64_MAX = 2**63 - 1
 LONGEST_SHOWN = 200  # characters of a value
@@ -54,15 +55,26 @@ def number(name: str, value: Any, bound: str, holds: Callable[[float], bool]) ->
     Raises:
         ValueError: If it is something else.
     """
-    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real | np.number):
+    only = _only(value)
+    if isinstance(only, bool | np.bool_) or not isinstance(only, numbers.Real | np.number):
         raise ValueError(f"{name} must be a number, got {shown(value)}")
     try:
-        real = float(value)
+        real = float(only)
     except OverflowError:
         real = math.inf
     if not (math.isfinite(real) and holds(real)):
         raise ValueError(f"{name} must be {bound}, got {shown(value, str)}")
     return real
+
+
+def _only(value: Any) -> Any:
+    """The number that an array or a tensor of no dimensions has; anything else as it is."""
+    if shape_of(value) != () or not hasattr(value, "item"):
+        return value
+    try:
+        return value.item()
+    except RuntimeError:  # PyTorch's, of a tensor that is not in memory
+        return value
 
 
 def per_prompt(name: str, value: Any, prompts: int) -> list[Any]:
@@ -77,6 +89,19 @@ def per_prompt(name: str, value: Any, prompts: int) -> list[Any]:
     if shape != (prompts,):
         raise ValueError(f"{name} must be one value or one per prompt ({prompts}), got {shape_text(value)}")
     return list(value)
+
+
+def array(name: str, value: Any) -> npt.NDArray[Any]:
+    """As numpy has it.
+
+    Raises:
+        ValueError: If numpy cannot: of rows that differ in length, of a tensor that is not in memory or of a dtype that
+            numpy lacks.
+    """
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{name} must be a rectangular array in memory: {error}") from error
 
 
 def shape_of(value: Any) -> tuple[int, ...] | None:

@@ -27,7 +27,7 @@ from gptloop.runtime.opening import open_model
 from gptloop.runtime.request import Request, check_request
 from gptloop.runtime.run import Deadline, Input, run_bound
 from gptloop.runtime.session import CUDA, THREADS_MAX
-from gptloop.runtime.state import Prefix, State, with_sizes
+from gptloop.runtime.state import Prefix, State, prefix_length, with_sizes
 from gptloop.runtime.stream import Stream
 from gptloop.values import whole_number
 
@@ -204,7 +204,7 @@ class OnnxLoop(Loop):
         **arguments: Unpack[Arguments],
     ) -> Request:
         """The request of a call to `generate`, the prefix included, without running it; raises as that does."""
-        prefix_len = prefix.input_ids.shape[1] if prefix else 0
+        prefix_len = prefix_length(prefix)
         request = check_request(
             self.bounds, input_ids, return_logprobs=return_logprobs, prefix_len=prefix_len, **arguments
         )

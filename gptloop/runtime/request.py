@@ -17,7 +17,7 @@ from gptloop import names
 from gptloop.runtime import settings
 from gptloop.runtime.arguments import Arguments, with_defaults
 from gptloop.runtime.token_ids import Ids, biases, one_or_several, padded, sequences, token_id
-from gptloop.values import per_prompt, shape_of, shape_text, shown, whole_number
+from gptloop.values import array, per_prompt, shape_of, shape_text, shown, whole_number
 
 SEED_MAX = 2**63 - 1
 CANDIDATES_MAX = names.CANDIDATES_MAX
@@ -143,19 +143,18 @@ def check_request(
 
 
 def _check_ids(input_ids: npt.ArrayLike, vocab_size: int) -> npt.NDArray[np.int64]:
-    try:
-        ids = np.asarray(input_ids)
-    except ValueError as error:
-        raise ValueError(f"input_ids must be a rectangular [prompts, prompt_len] array: {error}") from error
+    ids = array("input_ids", input_ids)
     if ids.ndim != 2:
         raise ValueError(f"input_ids must have 2 dimensions [prompts, prompt_len], got shape {list(ids.shape)}")
     if 0 in ids.shape:
         raise ValueError(f"input_ids must hold at least 1 prompt of at least 1 token, got shape {list(ids.shape)}")
-    if not np.issubdtype(ids.dtype, np.integer):
+    # Of integers beyond 64 bits, numpy makes an array of objects.
+    if not (np.issubdtype(ids.dtype, np.integer) or all(isinstance(token, int) for token in ids.flat)):
         raise ValueError(f"input_ids must be integers, got dtype {ids.dtype}")
     outside = ids[(ids < 0) | (ids >= vocab_size)]
     if outside.size:
-        raise ValueError(f"input_ids must be within 0..{vocab_size - 1} (vocab_size {vocab_size}), got {outside[0]}")
+        bound = f"within 0..{vocab_size - 1} (vocab_size {vocab_size})"
+        raise ValueError(f"input_ids must be {bound}, got {shown(outside[0], str)}")
     return np.array(ids, dtype=np.int64, order="C")  # copied: a stream reads it later than it is checked
 
 
@@ -182,9 +181,9 @@ def _check_mask(attention_mask: npt.ArrayLike | None, shape: tuple[int, ...]) ->
         return np.ones(shape, dtype=np.int64)
     if shape_of(attention_mask) != shape:
         raise ValueError(f"attention_mask must have input_ids' shape {list(shape)}, got {shape_text(attention_mask)}")
-    mask = np.asarray(attention_mask)
+    mask = array("attention_mask", attention_mask)
     if not np.isin(mask, (0, 1)).all():
-        raise ValueError(f"attention_mask must be 0 or 1, got {shown(mask[~np.isin(mask, (0, 1))][0], str)}")
+        raise ValueError(f"attention_mask must be 0 or 1, got {shown(mask[~np.isin(mask, (0, 1))].tolist()[0])}")
     mask = np.array(mask, dtype=np.int64, order="C")
     for row in np.flatnonzero(mask.sum(1) == 0):
         raise ValueError(f"attention_mask must leave each prompt at least 1 token, row {row} has none")

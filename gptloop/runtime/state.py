@@ -19,7 +19,7 @@ from gptloop import names
 from gptloop.runtime.request import Request
 from gptloop.runtime.run import Input
 from gptloop.runtime.threefry import by_step, uniforms
-from gptloop.values import whole_number
+from gptloop.values import shown, whole_number
 
 KINDS = ("key", "value")
 Caches = dict[str, ort.OrtValue]
@@ -213,6 +213,19 @@ class State:
             names_ = [names.PAST_BLOCK, names.PAST_ROWS, names.PAST_PROMPT]  # a prompt's K and V begin with the newest
             parts = [cache(kind, name) for name in names_ if f"{name}.{layer}.{kind}" in self.left.caches]
             yield f"{names.PAST_PROMPT}.{layer}.{kind}", np.concatenate(parts, axis=axis)
+
+
+def prefix_length(prefix: Any) -> int:
+    """Columns of what stands before the prompts, if anything does.
+
+    Raises:
+        ValueError: If it is no `Prefix`.
+    """
+    if prefix is None:
+        return 0
+    if not isinstance(prefix, Prefix):
+        raise ValueError(f"prefix must be what prefill() or Stream.prefix() has returned, got {shown(prefix)}")
+    return prefix.input_ids.shape[1]
 
 
 def with_sizes(caches: Caches, cached: int, generated: int = 0) -> dict[str, Input]:

@@ -6,7 +6,7 @@ Knows the vocabulary's size; not what the ids are for.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -70,7 +70,10 @@ def biases(name: str, value: Any, vocab_size: int) -> dict[Ids, float]:
     """
     if value is None:
         return {}
-    pairs = list(value.items() if isinstance(value, Mapping) else value) if isinstance(value, Iterable) else [value]
+    try:
+        pairs = list(value.items() if isinstance(value, Mapping) else value)
+    except TypeError:  # nothing that can be gone through
+        pairs = [value]
     if not all(_is_sequence(pair) and len(pair) == 2 and _is_sequence(pair[0]) for pair in pairs):
         raise ValueError(f"{name} must map sequences of ids to numbers, got {shown(value)}")
     return {_sequence(name, ids, vocab_size): _bias(name, bias) for ids, bias in pairs}
@@ -85,9 +88,7 @@ def padded(several: Sequence[Ids]) -> npt.NDArray[np.int64]:
 
 
 def _is_sequence(value: Any) -> bool:
-    if isinstance(value, np.ndarray):
-        return value.ndim > 0
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    return shape_of(value) != ()
 
 
 def _sequence(name: str, ids: Any, vocab_size: int) -> Ids:

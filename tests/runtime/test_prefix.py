@@ -1,5 +1,7 @@
 """Prefixes: the tokens of a call with the whole prompts, however much was computed before."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -109,6 +111,17 @@ def test_a_prefix_of_another_file_or_number_of_prompts_is_refused(onnx, int8):
         onnx.generate([[1]], prefix=int8.prefill([[1, 2]]), max_new_tokens=1)
     with pytest.raises(ValueError, match="prefix must have 1 prompt or input_ids' 3, got 2"):
         onnx.generate([[1]] * 3, prefix=onnx.prefill([[1, 2]] * 2), max_new_tokens=1)
+
+
+@pytest.mark.parametrize("prefix", [3, [[1, 2]], False], ids=str)
+def test_what_is_no_prefix_is_refused(onnx, prefix):
+    refusal = re.escape(f"prefix must be what prefill() or Stream.prefix() has returned, got {prefix}")
+    with pytest.raises(ValueError, match=refusal):
+        onnx.generate([[1]], prefix=prefix, max_new_tokens=1)
+    with pytest.raises(ValueError, match=refusal):
+        onnx.stream([[1]], prefix=prefix, max_new_tokens=1)
+    with pytest.raises(ValueError, match=refusal):
+        onnx.prefill([[1]], prefix=prefix)
 
 
 def test_a_prefix_counts_among_the_positions(onnx):

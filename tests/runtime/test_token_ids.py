@@ -35,6 +35,8 @@ BAD_CALLS = {
     "a bias of an id": (ONE, {"sequence_bias": {5: 1.0}}, ["sequence_bias", "map sequences of ids"]),
     "a bias of V": (ONE, {"sequence_bias": [([97], 1.0)]}, ["sequence_bias", "0..96", "97"]),
     "biases that are a number": (ONE, {"sequence_bias": 1.0}, ["sequence_bias", "map sequences of ids", "1.0"]),
+    "biases that are an array's number": (ONE, {"sequence_bias": np.array(1)}, ["sequence_bias", "map", "array(1)"]),
+    "biases as a set": (ONE, {"sequence_bias": {1}}, ["sequence_bias", "map sequences of ids", "{1}"]),
     # stop sequences
     "no stop sequence": (ONE, {"stop_sequences": []}, ["stop_sequences", "at least 1 token id", "[]"]),
     "an empty stop sequence": (ONE, {"stop_sequences": [[1], []]}, ["stop_sequences", "at least 1 token id", "[]"]),
