@@ -2,9 +2,9 @@
 
 import json
 import shutil
-import subprocess
 
 import pytest
+from regressed import regressed
 
 from benchmarks.command.checkout import ROOT
 from benchmarks.gate.process import processes
@@ -12,7 +12,6 @@ from benchmarks.gate.profiling import profile_case, read_profile
 from benchmarks.gate.work import CONTROL, PRECISIONS, Files, Work, gated_case
 from gptloop.report.explanation import explain
 
-REGRESSIONS = ROOT / "benchmarks" / "gate" / "regressions"
 STEP = "with_later/decode_block/decode_one_token"
 
 
@@ -88,9 +87,7 @@ def work(case: str) -> Work:
 )
 def test_of_a_regression_on_purpose_the_culprit_is_named(tmp_path, tiny_checkpoint, patch, case, culprit):
     """The tiny model has 2 layers of 4 products each."""
-    tree = tmp_path / "tree"
-    shutil.copytree(ROOT / "gptloop", tree / "gptloop", ignore=shutil.ignore_patterns("__pycache__"))
-    subprocess.run(["git", "apply", str(REGRESSIONS / f"{patch}.patch")], cwd=tree, check=True)
+    tree = regressed(tmp_path / "tree", patch)
     (tmp_path / "files").mkdir()
     files, one = Files(tmp_path / "files", {"base": ROOT, "change": tree}), gated_case(case)
     shutil.copytree(tiny_checkpoint, files.checkpoint(one.size))

@@ -1,14 +1,13 @@
 """Two trees in processes that take turns, and the regression on purpose."""
 
 import itertools
-import shutil
-import subprocess
 import time
 from collections import Counter
 from types import SimpleNamespace
 
 import psutil
 import pytest
+from regressed import regressed
 
 from benchmarks.command.checkout import ROOT
 from benchmarks.gate.pair import measure_pair
@@ -18,8 +17,6 @@ from benchmarks.gate.work import CONTROL, Files, Work, gated_case
 from benchmarks.timing import turn_worker
 from gptloop.exporter.inspect import inspect
 from gptloop.report.budgets import read_budgets
-
-PATCH = ROOT / "benchmarks" / "gate" / "regressions" / "packed-cache.patch"
 
 
 def work(*names: str, rounds: int = 2) -> Work:
@@ -32,11 +29,7 @@ def silent(_: str) -> None:
 
 @pytest.fixture(scope="module")
 def regressed_tree(tmp_path_factory):
-    """A copy of the package with the regression on purpose."""
-    tree = tmp_path_factory.mktemp("regressed")
-    shutil.copytree(ROOT / "gptloop", tree / "gptloop", ignore=shutil.ignore_patterns("__pycache__"))
-    subprocess.run(["git", "apply", str(PATCH)], cwd=tree, check=True)
-    return tree
+    return regressed(tmp_path_factory.mktemp("regressed"), "packed-cache")
 
 
 def test_each_tree_exports_and_runs_its_own_graph_and_the_patch_adds_a_concat_per_layer(regressed_tree, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 
 import numpy as np
@@ -95,8 +96,11 @@ def test_without_a_checkout_no_baseline_is_made(report, stored, capsys, source):
 
 
 def test_a_checkout_of_another_project_around_this_one_tells_nothing(report, stored, capsys, source):
-    (source.parent / ".git").rename(source.parent.parent / ".git")
-    refused = _refused(report, stored, capsys)
+    around = (source.parent / ".git").rename(source.parent.parent / ".git")
+    try:
+        refused = _refused(report, stored, capsys)
+    finally:
+        shutil.rmtree(around)  # it is around the other tests' folders, too
     assert f"is no git checkout of its own: git tells of {source.parent.parent}" in refused
 
 
