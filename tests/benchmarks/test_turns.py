@@ -116,8 +116,9 @@ def test_only_exported_files_in_cases_of_the_grid_can_be_gated(name):
         gated_case(name)
 
 
-def test_the_gated_cases_of_the_budget_file_are_cases_of_the_grid():
-    budgets = read_budgets(ROOT / "benchmarks" / "gate" / "budgets.toml")
+@pytest.mark.parametrize("name", ["budgets", "int8_rows_budgets"])
+def test_the_gated_cases_of_a_budget_file_are_cases_of_the_grid(name):
+    budgets = read_budgets(ROOT / "benchmarks" / "gate" / f"{name}.toml")
     assert [gated_case(name).name for name in budgets.cases]
 
 
