@@ -63,6 +63,11 @@ def test_scales_of_columns_may_as_well_be_multiplied_behind_the_product():
     assert output("column_scales_one_by_one").endswith("the results are equal\n")
 
 
+def test_a_sum_of_exponentials_depends_on_what_a_row_begins_with():
+    found = re.findall(r"(?m)^\[.*\]: (.*), expected (.*)$", output("log_sum_exp_behind_infinity"))
+    assert found == [("-199.307", "-199.307"), ("-inf", "-199.307"), ("-50.000", "-50.000")]
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_a_reproduction_is_short_and_needs_onnx_onnxruntime_and_numpy_only(script):
     source = script.read_text(encoding="utf-8")
