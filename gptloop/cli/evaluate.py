@@ -39,9 +39,9 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         losses = {"by_layer": dict(errors)} if errors else {}
         print(strict_json({**evaluation.to_dict(), **losses}))
-        return
-    print(render(evaluation))
-    if errors:
-        print("error of each product, relative to its output:", by_layer.render(errors), sep="\n")
-    elif missed := by_layer.missed_bound(options.file, evaluation):
-        print(f"gptloop: {missed}; --by-layer shows where it is lost", file=sys.stderr)
+    else:
+        print(render(evaluation))
+        if errors:
+            print("error of each product, relative to its output:", by_layer.render(errors), sep="\n")
+    if missed := by_layer.missed_bound(options.file, evaluation):
+        print(f"gptloop: {missed}{'' if errors else '; --by-layer shows where it is lost'}", file=sys.stderr)

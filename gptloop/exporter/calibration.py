@@ -5,6 +5,7 @@ Knows the PyTorch model; not what is done with the ranges (gptloop.exporter.fold
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -98,8 +99,10 @@ class _Ranges:
 
 def _module(checkpoint: Checkpoint) -> GPT2LMHeadModel:
     tensors = {name: tensor.detach().to("cpu", torch.float32) for name, tensor in checkpoint.tensors.items()}
+    config = copy.deepcopy(checkpoint.config)
+    config.tie_word_embeddings = "lm_head.weight" not in tensors  # whatever the configuration says, as in the graph
     head = tensors.pop("lm_head.weight", tensors["wte.weight"])
-    model = GPT2LMHeadModel(checkpoint.config).eval()
+    model = GPT2LMHeadModel(config).eval()
     model.load_state_dict({"lm_head.weight": head} | {f"transformer.{name}": x for name, x in tensors.items()})
     return model
 
@@ -107,7 +110,9 @@ def _module(checkpoint: Checkpoint) -> GPT2LMHeadModel:
 def _checked(ids: npt.ArrayLike, vocab_size: int) -> npt.NDArray[np.int64]:
     text = np.asarray(ids)
     if text.ndim != 1 or not text.size or not np.issubdtype(text.dtype, np.integer):
-        raise ValueError(f"calibration must be a row of token ids, got {text.dtype} of shape {list(text.shape)}")
+        raise ValueError(
+            f"calibration must be a row of at least 1 token id, got {text.dtype} of shape {list(text.shape)}"
+        )
     if not 0 <= text.min() <= text.max() < vocab_size:
         raise ValueError(
             f"calibration must be within 0..{vocab_size - 1} (vocab_size {vocab_size}), got {text.min()}..{text.max()}"

@@ -36,8 +36,9 @@ from gptloop.graph.quantization import STEPS, STEPS_BELOW
 from gptloop.graph.weights import CHANNELS, INPUT_FACTORS, INPUT_LEAST, INPUT_SCALE, LEFT, RIGHT
 
 # How far a constant scale reaches. Of rotated rows of norm sqrt(D), nearly Gaussian, one value in two million lies
-# beyond 5 and is cut there; smaller is finer: 4.5 to 5.5 made no difference to a trained model, 7 did.
-RANGE = 5.0
+# beyond 5 and is cut there; smaller is finer: 4.5 to 5.5 made no difference to a trained model, 7 did. So what a text
+# of a few tokens has not reached is not cut.
+RANGE, LEAST_RANGE = 5.0, 4.5
 
 UNEVEN = 8  # times the median: channels of the MLP below it are left alone, since evening out takes an operator there
 
@@ -171,11 +172,12 @@ class _Fold:
         """The root mean square of a product's outputs [out], for inputs of norm sqrt(D) in all directions alike."""
         weight = self._read(f"{name}.weight")
         bias = self._read(f"{name}.bias") + self._read(f"{norm}.bias") @ weight
-        return ((self._read(f"{norm}.weight")[:, None] * weight).square().sum(0) + bias.square()).sqrt()
+        squares = (self._read(f"{norm}.weight")[:, None] * weight).double().square()
+        return (squares.sum(0) + bias.double().square()).sqrt()
 
     def _input_scale(self, name: str) -> torch.Tensor:
         D = self._config.n_embd
-        reach = self._calibration.normed[name] if self._calibration else RANGE
+        reach = max(self._calibration.normed[name], LEAST_RANGE) if self._calibration else RANGE
         return torch.tensor(min(reach, math.sqrt(D)) / STEPS)
 
     def _read(self, name: str) -> torch.Tensor:
@@ -184,7 +186,7 @@ class _Fold:
 
 def _evened_out(ranges: torch.Tensor, readers: torch.Tensor) -> torch.Tensor:
     """What channels [C] are divided, and the rows that read them [C, out] multiplied by, so that both are alike."""
-    rows = readers.square().sum(1).sqrt()
+    rows = readers.double().square().sum(1).sqrt()  # squares of float32 numbers may be beyond float32
     factors = (ranges / rows).sqrt()
     factors[(ranges == 0) | (rows == 0)] = 1  # a channel that nothing writes to, or nobody reads
-    return factors
+    return factors.float()

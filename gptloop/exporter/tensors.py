@@ -83,7 +83,8 @@ def _int8_tensors(checkpoint: Checkpoint, calibration: Calibration | None) -> di
     a, b = map(len, factors(D))
     own = {LEFT: (a, a), RIGHT: (b, b), f"{CHANNELS}.weight": (a, b), f"{CHANNELS}.bias": (a, b), "lm_head.bias": (V,)}
     stored: dict[str, ir.TensorProtocol] = {}
-    for name, read in folded_tensors(checkpoint, calibration).items():
+    for name, folded in folded_tensors(checkpoint, calibration).items():
+        read = functools.partial(_finite, checkpoint, name, folded)
         if name.endswith((INPUT_SCALE, INPUT_LEAST)):
             shape: tuple[int, ...] = ()
         else:
@@ -93,6 +94,14 @@ def _int8_tensors(checkpoint: Checkpoint, calibration: Calibration | None) -> di
         else:
             stored[name] = _lazy(name, shape, ir.DataType.FLOAT, read)
     return stored
+
+
+def _finite(checkpoint: Checkpoint, name: str, folded: Read) -> torch.Tensor:
+    tensor = folded()
+    if not tensor.isfinite().all():
+        beyond = f"beyond the largest {tensor.dtype} number {torch.finfo(tensor.dtype).max:g}"
+        raise ValueError(f"{checkpoint.source}: {name} goes {beyond} when it is rewritten for int8")
+    return tensor
 
 
 def _lazy_int8(name: str, shape: tuple[int, ...], read: Read) -> dict[str, ir.TensorProtocol]:

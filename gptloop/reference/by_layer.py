@@ -23,7 +23,7 @@ from gptloop.exporter.rotation import rotate
 from gptloop.exporter.tensors import exact_tensors
 from gptloop.graph.variants.products import product_names
 from gptloop.graph.variants.taps import build_taps
-from gptloop.graph.weights import CHANNELS, SCALE
+from gptloop.graph.weights import CHANNELS, INPUT_FACTORS, SCALE
 from gptloop.model_file import read_model
 from gptloop.reference.bounds import BOUNDS, ParityError, check_quality
 from gptloop.reference.evaluate import Evaluation
@@ -39,7 +39,7 @@ class ProductError(NamedTuple):
 
     Attributes:
         name: As published, such as `h.0.attn.c_attn`, or `lm_head`.
-        error: The norm of what its output is off by, over the output's own; without the bias.
+        error: The norm of what its output is off by, over the output's own; without the bias. 0 where that is 0.
     """
 
     name: str
@@ -105,12 +105,15 @@ class _Exact:
     def error(self, name: str, x: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> float:
         found = torch.from_numpy(y).double().flatten(0, -2)
         bias, exact = self._product(name, torch.from_numpy(x).double())
-        return float((found - bias - exact).norm() / exact.norm())
+        norm = exact.norm()
+        return float((found - bias - exact).norm() / norm) if norm else 0.0
 
     def _product(self, name: str, x: torch.Tensor) -> tuple[Any, torch.Tensor]:
         if name != "lm_head":
             factors_in, factors_out = self._value_factors(name)
             weight = self._read(f"{name}.weight") * factors_in[:, None] / factors_out
+            if name + INPUT_FACTORS in self._tensors:  # an operator's, behind the input that is seen here
+                weight *= self._read(name + INPUT_FACTORS)[:, None]
             return self._read(f"{name}.bias") / factors_out, x @ weight
         if f"{CHANNELS}.weight" in self._tensors:
             weight, offset = (self._read(f"{CHANNELS}.{part}").flatten() for part in ("weight", "bias"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import onnxruntime as ort
 
 from gptloop import names
 from gptloop.checkpoint import Checkpoint, Model, open_checkpoint, random_checkpoint
-from gptloop.exporter.exported import read_exported
+from gptloop.exporter.exported import Exported, read_exported
 from gptloop.exporter.tensors import stored_tensors
 from gptloop.graph.variants.score import LOGPROBS, MOST_LIKELY, build_scorer
 from gptloop.model_file import read_model
@@ -86,7 +86,7 @@ def evaluate(
     with tempfile.TemporaryDirectory() as folder:
         exported = read_exported(Path(path))
         checkpoint = open_checkpoint(source)
-        _check_source(path, exported.config, checkpoint)
+        _check_source(path, exported, checkpoint)
         session = _session(*exported, Path(folder) / "file.onnx", device)
         return compare(lambda piece: _score(session, piece), checkpoint, ids, window, device)
 
@@ -131,13 +131,23 @@ def _score(session: ort.InferenceSession, piece: npt.NDArray[np.int64]) -> Score
     return logprobs[0].astype(np.float64), likely[0]
 
 
-def _check_source(path: str | Path, config: Any, checkpoint: Checkpoint) -> None:
-    for field in ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size", "activation_function"):
-        own, others = getattr(config, field), getattr(checkpoint.config, field)
-        if own != others:
+def _check_source(path: str | Path, exported: Exported, checkpoint: Checkpoint) -> None:
+    others = _facts(checkpoint.config, checkpoint.tensors)
+    for field, own in _facts(exported.config, exported.tensors).items():
+        if own != others[field]:
             raise ValueError(
-                f"{path} was not made from {checkpoint.source}: {field} is {own}, the source's is {others}"
+                f"{path} was not made from {checkpoint.source}: {field} is {own}, the source's is {others[field]}"
             )
+
+
+def _facts(config: Any, tensors: Collection[str]) -> dict[str, Any]:
+    """What a file has in common with its source."""
+    fields = ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size", "activation_function")
+    return {
+        **{field: getattr(config, field) for field in fields},
+        "n_inner": getattr(config, "n_inner", None) or 4 * config.n_embd,
+        "tie_word_embeddings": "lm_head.weight" not in tensors,
+    }
 
 
 def _checkpoint_scorer(checkpoint: Checkpoint, scorer: Path, device: str) -> ort.InferenceSession:

@@ -7,7 +7,7 @@ from outliers import CHANNELS, layer_norm_outliers, value_outliers
 
 from gptloop.checkpoint import open_checkpoint
 from gptloop.exporter.calibration import calibrate
-from gptloop.exporter.folding import RANGE, STEPS, folded_tensors
+from gptloop.exporter.folding import LEAST_RANGE, RANGE, STEPS, folded_tensors
 from gptloop.exporter.rotation import factors, rotate
 
 
@@ -73,13 +73,41 @@ def test_a_calibration_sees_the_context_channels_and_the_range(trained):
     for before, after in zip(plain.context, moved.context, strict=True):
         torch.testing.assert_close(after[list(CHANNELS)], before[list(CHANNELS)] * factor, rtol=1e-3, atol=1e-4)
     scale = folded_tensors(open_checkpoint(trained.model), plain)["h.0.attn.c_attn.input_scale"]()
-    assert float(scale) == pytest.approx(min(plain.normed["h.0.attn.c_attn"], 8.0) / STEPS)
+    assert float(scale) == pytest.approx(max(plain.normed["h.0.attn.c_attn"], LEAST_RANGE) / STEPS)
+
+
+def test_what_a_short_text_has_not_reached_is_not_cut(trained):
+    seen = calibrate(open_checkpoint(trained.model), trained.ids[:1])
+    assert seen.normed["h.1.mlp.c_fc"] < LEAST_RANGE
+    scale = folded_tensors(open_checkpoint(trained.model), seen)["h.1.mlp.c_fc.input_scale"]()
+    assert float(scale) == pytest.approx(LEAST_RANGE / STEPS)
+
+
+def test_a_calibration_runs_the_embedding_and_the_head_that_are_exported(tiny_model):
+    """Where they differ, both are used, whatever the configuration says."""
+    model = tiny_model(tie_word_embeddings=False)
+    expected = calibrate(open_checkpoint(model), range(90))
+    model.config.tie_word_embeddings = True
+    assert calibrate(open_checkpoint(model), range(90)).normed == expected.normed
+
+
+@pytest.mark.parametrize("factor", [1e-25, 1e-15, 1e15, 1e25])
+def test_channels_as_large_as_float32_goes_fold_back_too(tiny_model, factor):
+    """The squares of their numbers are beyond it."""
+    model, moved = tiny_model(), tiny_model()
+    with torch.no_grad():
+        block = moved.transformer.h[0]
+        block.attn.c_attn.weight[:, 64] *= factor
+        block.attn.c_attn.bias[64] *= factor
+        block.attn.c_proj.weight[0] /= factor
+    expected, found = (folded_tensors(open_checkpoint(x))["h.0.attn.c_proj.weight"]() for x in (model, moved))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
     ("ids", "words"),
     [
-        ([], r"row of token ids, got .* of shape \[0\]"),
+        ([], r"row of at least 1 token id, got .* of shape \[0\]"),
         ([[1, 2]], r"of shape \[1, 2\]"),
         ([1.5], "float64"),
         ([97], r"within 0..96 \(vocab_size 97\), got 97..97"),

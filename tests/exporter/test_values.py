@@ -123,3 +123,13 @@ def test_values_near_the_smallest_number_do_not_change_their_sign_in_8_bits():
     quantized, scale = quantize(matrix, per_row=True)
     assert quantized.tolist() == [[127, -127, 90]]
     assert scale.tolist() == [2.0**-149]
+
+
+def test_what_is_beyond_float32_once_it_is_rewritten_for_int8_is_refused(tiny_model, tmp_path):
+    model = tiny_model()
+    with torch.no_grad():
+        model.transformer.h[0].ln_2.weight[3] = 1e30
+        model.transformer.h[0].mlp.c_fc.weight[3] = 1e30
+    with pytest.raises(ValueError, match=r"h\.0\.mlp\.c_fc\.weight goes beyond the largest torch.float32 number 3"):
+        export(model, tmp_path / "model.onnx", precision="int8")
+    assert not list(tmp_path.iterdir())

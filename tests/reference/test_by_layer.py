@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from outliers import token_outlier
 
 from gptloop import export
 from gptloop.cli import main
+from gptloop.exporter.exported import read_exported
 from gptloop.reference.by_layer import errors_by_layer
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -30,6 +32,23 @@ def test_a_calibrated_file_is_judged_by_its_own_factors(trained, tmp_path):
     ids = np.array(trained.ids)
     path = export(trained.model, tmp_path / "model.onnx", precision="int8", calibration=ids)
     assert max(error for _, error in errors_by_layer(path, trained.model, ids)) < 0.03
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_an_evened_out_mlp_is_compared_as_it_was(trained, tmp_path, calibrated):
+    ids = np.array(trained.ids)
+    token = next(token for token in trained.ids[8:64] if trained.ids[:64].count(token) == 1)
+    model = token_outlier(trained.model, trained.ids, token, 100, read=0.01)
+    path = export(model, tmp_path / "model.onnx", precision="int8", calibration=ids if calibrated else None)
+    assert "h.1.mlp.c_proj.input_factors" in read_exported(path).tensors
+    assert dict(errors_by_layer(path, model, ids))["h.1.mlp.c_proj"] < 0.03
+
+
+def test_a_product_that_gives_nothing_loses_nothing(tiny_model, tmp_path):
+    model = tiny_model()
+    model.transformer.h[0].attn.c_proj.weight.data[:] = 0
+    path = export(model, tmp_path / "model.onnx", precision="int8")
+    assert dict(errors_by_layer(path, model, IDS))["h.0.attn.c_proj"] == 0
 
 
 def test_one_damaged_product_stands_out(tiny_model, tmp_path):

@@ -121,6 +121,37 @@ def test_a_source_that_is_elsewhere_now_is_asked_for(trained, run, tmp_path):
     assert run("model.onnx", "--text", "text", "--source", "./there")[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"n_inner": 30}, "n_inner is 128, the source's is 30"),
+        ({"tie_word_embeddings": False}, "tie_word_embeddings is True, the source's is False"),
+    ],
+    ids=str,
+)
+def test_a_source_of_another_shape_is_refused(tiny, tiny_model, tmp_path, changed, said):
+    path = export(tiny.model, tmp_path / "tiny.onnx")
+    with pytest.raises(ValueError, match=f"was not made from .*: {said}"):
+        evaluate(path, tiny_model(**changed), np.arange(20))
+
+
+@pytest.mark.parametrize("options", [[], ["--by-layer"], ["--json"], ["--by-layer", "--json"]], ids=" ".join)
+def test_a_missed_bound_is_told_in_every_form(tiny, tiny_model, run, tmp_path, options):
+    """Of a file that was not made from these weights."""
+    other = tiny_model()
+    other.transformer.h[0].mlp.c_fc.weight.data *= 3
+    other.save_pretrained(tmp_path / "other")
+    export(tiny.model, tmp_path / "tiny.onnx", precision="int8")
+    (tmp_path / "ids").write_text(" ".join(map(str, range(60))))
+    code, out, err = run("tiny.onnx", "--ids", "ids", "--source", "other", *options)
+    assert code == 0
+    assert out
+    *_, told = err.splitlines()
+    assert told.startswith("gptloop: perplexity ")
+    assert "allowed" in told
+    assert ("--by-layer shows where" in told) == ("--by-layer" not in options)
+
+
 @pytest.mark.parametrize("arguments", [[], ["--text", "a", "--ids", "b"]], ids=str)
 def test_text_or_ids_is_asked_for(int8_path, run, capfd, arguments):
     with pytest.raises(SystemExit):
