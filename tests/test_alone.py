@@ -45,3 +45,38 @@ def test_a_prompt_alone_and_in_a_ragged_batch_has_the_same_bits(loop, lengths, c
         rows = slice(number * candidates, (number + 1) * candidates)
         for name in ("tokens", "logprobs", "raw_logprobs"):
             np.testing.assert_array_equal(getattr(together, name)[rows], getattr(alone, name), err_msg=name)
+
+
+SAMPLED = {
+    "temperature": st.sampled_from([0, 0.5, 1, 2]),
+    "top_k": st.sampled_from([0, 1, 5, 50, 97]),
+    "top_p": st.sampled_from([0.3, 0.9, 1]),
+    "min_p": st.sampled_from([0, 0.1]),
+    "repetition_penalty": st.sampled_from([1, 1.3]),
+    "no_repeat_ngram_size": st.sampled_from([0, 2]),
+}
+
+
+@settings(max_examples=15)
+@given(
+    prompts=st.lists(st.tuples(st.integers(1, 70), st.fixed_dictionaries(SAMPLED)), min_size=2, max_size=5),
+    candidates=st.integers(1, 3),
+    seed=st.integers(0, 2**32),
+)
+def test_beside_others_with_settings_of_their_own_a_prompt_has_the_same_tokens(loop, prompts, candidates, seed):
+    """The draws of all run over the vocabulary if one does: other sums, with other last bits."""
+    lengths = [length for length, _ in prompts]
+    rng = np.random.default_rng(seed)
+    P = max(lengths)
+    ids = rng.integers(0, 97, (len(lengths), P))
+    mask = (np.arange(P) >= P - np.array(lengths)[:, None]).astype(np.int64)
+    call = {"max_new_tokens": 8, "num_return_sequences": candidates, "return_logprobs": True}
+    each = {name: [own[name] for _, own in prompts] for name in SAMPLED}
+    together = loop.generate(ids, attention_mask=mask, seed=range(7, 7 + len(lengths)), **call, **each)
+    for number, (length, own) in enumerate(prompts):
+        alone = loop.generate(ids[number : number + 1, P - length :], seed=7 + number, **call, **own)
+        rows = slice(number * candidates, (number + 1) * candidates)
+        for name in ("tokens", "raw_logprobs"):
+            np.testing.assert_array_equal(getattr(together, name)[rows], getattr(alone, name), err_msg=name)
+        # Of a probability's sum of 97 terms; 5e-7 was seen.
+        np.testing.assert_allclose(together.logprobs[rows], alone.logprobs, rtol=0, atol=5e-6)
