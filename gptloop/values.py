@@ -55,7 +55,7 @@ def number(name: str, value: Any, bound: str, holds: Callable[[float], bool]) ->
     Raises:
         ValueError: If it is something else.
     """
-    only = _only(value)
+    only = only_number(value)
     if isinstance(only, bool | np.bool_) or not isinstance(only, numbers.Real | np.number):
         raise ValueError(f"{name} must be a number, got {shown(value)}")
     try:
@@ -67,7 +67,7 @@ def number(name: str, value: Any, bound: str, holds: Callable[[float], bool]) ->
     return real
 
 
-def _only(value: Any) -> Any:
+def only_number(value: Any) -> Any:
     """The number that an array or a tensor of no dimensions has; anything else as it is."""
     if shape_of(value) != () or not hasattr(value, "item"):
         return value

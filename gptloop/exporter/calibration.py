@@ -18,6 +18,7 @@ from transformers import GPT2LMHeadModel
 
 from gptloop.checkpoint import Checkpoint
 from gptloop.exporter.rotation import rotate
+from gptloop.values import array
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def _module(checkpoint: Checkpoint) -> GPT2LMHeadModel:
 
 
 def _checked(ids: npt.ArrayLike, vocab_size: int) -> npt.NDArray[np.int64]:
-    text = np.asarray(ids)
+    text = array("calibration", ids)
     if text.ndim != 1 or not text.size or not np.issubdtype(text.dtype, np.integer):
         raise ValueError(
             f"calibration must be a row of at least 1 token id, got {text.dtype} of shape {list(text.shape)}"

@@ -39,7 +39,8 @@ class ProductError(NamedTuple):
 
     Attributes:
         name: As published, such as `h.0.attn.c_attn`, or `lm_head`.
-        error: The norm of what its output is off by, over the output's own; without the bias. 0 where that is 0.
+        error: The norm of what its output is off by, over the output's own; without the bias. Where the output should
+            be 0, 0 or, of any other, 1.
     """
 
     name: str
@@ -105,8 +106,8 @@ class _Exact:
     def error(self, name: str, x: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> float:
         found = torch.from_numpy(y).double().flatten(0, -2)
         bias, exact = self._product(name, torch.from_numpy(x).double())
-        norm = exact.norm()
-        return float((found - bias - exact).norm() / norm) if norm else 0.0
+        off, norm = (found - bias - exact).norm(), exact.norm()
+        return float(off / norm) if norm else float(off > 0)
 
     def _product(self, name: str, x: torch.Tensor) -> tuple[Any, torch.Tensor]:
         if name != "lm_head":

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gptloop import names
-from gptloop.values import number, shape_of, shown, whole_number
+from gptloop.values import number, only_number, shape_of, shown, whole_number
 
 Ids = tuple[int, ...]
 
@@ -98,7 +98,8 @@ def _sequence(name: str, ids: Any, vocab_size: int) -> Ids:
 
 
 def _bias(name: str, value: Any) -> float:
-    if isinstance(value, Real | np.floating) and value == -math.inf:
+    only = only_number(value)
+    if isinstance(only, Real | np.floating) and only == -math.inf:
         return -math.inf
     bound = f"-inf, which forbids, or a finite number from -{BIAS_MAX:g} to {BIAS_MAX:g}"
     return number(name, value, bound, lambda x: abs(x) <= BIAS_MAX)

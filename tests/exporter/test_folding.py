@@ -110,6 +110,7 @@ def test_channels_as_large_as_float32_goes_fold_back_too(tiny_model, factor):
         ([], r"row of at least 1 token id, got .* of shape \[0\]"),
         ([[1, 2]], r"of shape \[1, 2\]"),
         ([1.5], "float64"),
+        (torch.ones(3, dtype=torch.bfloat16), "array in memory: .*BFloat16"),
         ([97], r"within 0..96 \(vocab_size 97\), got 97..97"),
         ([-1, 3], "got -1..3"),
     ],

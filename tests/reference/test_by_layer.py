@@ -49,6 +49,8 @@ def test_a_product_that_gives_nothing_loses_nothing(tiny_model, tmp_path):
     model.transformer.h[0].attn.c_proj.weight.data[:] = 0
     path = export(model, tmp_path / "model.onnx", precision="int8")
     assert dict(errors_by_layer(path, model, IDS))["h.0.attn.c_proj"] == 0
+    given = export(tiny_model(), tmp_path / "other.onnx", precision="int8")
+    assert dict(errors_by_layer(given, model, IDS))["h.0.attn.c_proj"] == 1
 
 
 def test_one_damaged_product_stands_out(tiny_model, tmp_path):

@@ -51,3 +51,8 @@ def test_one_is_what_the_same_lists_are(tiny, call):
     same = {name: tensor.tolist() for name, tensor in call.items()}
     given, lists = ({"input_ids": ONE, "max_new_tokens": 20, **x} for x in (call, same))
     np.testing.assert_array_equal(tiny.onnx.generate(**given), tiny.onnx.generate(**lists))
+
+
+def test_a_bias_of_minus_infinity_forbids_as_a_tensor_too(tiny):
+    given = tiny.onnx.generate(ONE, max_new_tokens=20, sequence_bias={(5,): torch.tensor(-torch.inf)})
+    np.testing.assert_array_equal(given, tiny.onnx.generate(ONE, max_new_tokens=20, suppress_tokens=[5]))
